@@ -1,0 +1,62 @@
+# `make` lists the targets. PYTHON names another interpreter (3.11 or newer), VENV another
+# place for the environment, PORT another port.
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 8000
+BIN := $(VENV)/bin
+export PORT
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint types checks bench-web clean
+
+help: ## list what can be made
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+run: $(VENV)/.run .env ## start the site and its worker on http://127.0.0.1:8000
+	@$(BIN)/python manage.py migrate --verbosity 0
+	@$(BIN)/python manage.py devadmin --url http://127.0.0.1:$(PORT)
+	@HOST=127.0.0.1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/honcho start web worker || [ $$? -eq 130 ]
+
+test: $(VENV)/.dev ## run every test that this machine can; REQUIRE_ALL=1 fails on a skip
+	$(BIN)/python -m pytest
+	TEST_DATABASE=postgresql $(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## check types
+	$(BIN)/mypy
+
+PRODUCTION = DOTENV=/dev/null DEBUG=0 ALLOWED_HOSTS=example.com \
+  SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(50))') \
+  DATABASE_URL=postgres://127.0.0.1/none EMAIL_URL=smtp+tls://mail.example.com:587
+
+checks: $(VENV)/.dev ## check the settings as production has them, and the migrations
+	$(PRODUCTION) $(BIN)/python manage.py collectstatic --noinput --verbosity 0
+	$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
+	DOTENV=/dev/null DEBUG=1 $(BIN)/python manage.py makemigrations --check --dry-run
+
+bench-web: $(VENV)/.dev ## measure how long a signup waits, all ways side by side
+	$(BIN)/python bench/web.py
+
+clean: ## remove the environment and all that was made; asks nothing
+	rm -rf $(VENV) var .mypy_cache .pytest_cache .ruff_cache
+
+.env:
+	@cp .env.example .env
+	@echo "Wrote .env from .env.example: DEBUG is on, for this machine only."
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: requirements.txt | $(VENV)/.python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements.txt requirements-dev.txt | $(VENV)/.python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@ $(VENV)/.run

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+
+from django import forms
+from django.contrib.auth.forms import PasswordResetForm, UserCreationForm, UsernameField
+from django.core.exceptions import ValidationError
+from django.core.files import File
+
+from signup import images
+from signup.models import Report, User
+from signup.tasks import send_password_reset
+
+# Cc: control characters, with all that breaks a line; Zl, Zp: Unicode's line separators.
+CONTROLS = {"Cc", "Zl", "Zp"}
+
+
+class OneLine:
+    """Mixin: a text field that refuses line breaks and other control characters.
+
+    Fields strip white space before they validate, so a newline at an end would go
+    unseen. A browser's one-line input sends none; who sends one is up to something.
+    """
+
+    def to_python(self, value: Any) -> Any:
+        if isinstance(value, str) and any(unicodedata.category(c) in CONTROLS for c in value):
+            raise ValidationError("Line breaks and control characters are not allowed here.")
+        return super().to_python(value)  # type: ignore[misc]
+
+
+class OneLineUsernameField(OneLine, UsernameField):
+    pass
+
+
+class OneLineEmailField(OneLine, forms.EmailField):
+    pass
+
+
+class AvatarField(forms.FileField):
+    """A picture, proven whole."""
+
+    widget = forms.FileInput(attrs={"accept": images.ACCEPT})
+
+    def to_python(self, data: Any) -> File | None:
+        upload = super().to_python(data)
+        if upload is None:
+            return None
+        try:
+            images.check(upload)
+        except images.BadImage as error:
+            raise ValidationError(str(error), code="bad_image") from error
+        return upload
+
+
+def avatar_field(*, required: bool) -> AvatarField:
+    return AvatarField(
+        required=required,
+        label="Picture",
+        max_length=255,
+        help_text=f"JPEG, PNG, GIF or WebP, at most {images.MAX_BYTES // 1024**2} MB. "
+        "It is cut square; place and camera details in it are removed.",
+    )
+
+
+class SignupForm(UserCreationForm):
+    avatar = avatar_field(required=False)
+
+    class Meta(UserCreationForm.Meta):
+        model = User
+        fields = ("username", "email")
+        field_classes = {"username": OneLineUsernameField, "email": OneLineEmailField}
+        help_texts = {"email": "Optional. Needed to reset a forgotten password."}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["email"].widget.attrs["autocomplete"] = "email"
+
+
+class AvatarForm(forms.Form):
+    avatar = avatar_field(required=True)
+
+
+class QueuedPasswordResetForm(PasswordResetForm):
+    """Django's form; its lookup and its mail happen in the background.
+
+    The request does the same for every address, one row, so neither the page nor the
+    time it takes tells whether an account has it.
+    """
+
+    email = OneLineEmailField(
+        max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "email"})
+    )
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        send_password_reset(self.cleaned_data["email"])
+
+
+class ReportForm(forms.ModelForm):
+    class Meta:
+        model = Report
+        fields = ("start", "end")
+        widgets = {
+            name: forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d") for name in fields
+        }
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        if "start" in cleaned and "end" in cleaned and cleaned["end"] < cleaned["start"]:
+            self.add_error("end", "The last day is before the first.")
+        return cleaned

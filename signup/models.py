@@ -1,0 +1,113 @@
+"""The people who signed up, and the rows that follow the work done for them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.contrib.auth.models import AbstractUser
+from django.db import models, transaction
+from django.db.models.functions import Lower
+from django.urls import reverse
+
+
+class User(AbstractUser):
+    class Meta(AbstractUser.Meta):
+        constraints = [
+            # The form refuses "Alice" beside "alice"; this holds it against two
+            # signups at the same moment.
+            models.UniqueConstraint(Lower("username"), name="signup_user_username_ci"),
+        ]
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save together with all that ``post_save`` receivers write.
+
+        Django commits the row before it sends the signal, unless somebody opened a
+        transaction. Here somebody has: the user and the queued welcome mail exist
+        together or not at all, also from a shell or a script.
+        """
+        with transaction.atomic(using=kwargs.get("using")):
+            super().save(*args, **kwargs)
+
+
+class Work(models.Model):
+    """Something made in the background, and how far it has come."""
+
+    class State(models.TextChoices):
+        PENDING = "pending"
+        READY = "ready"
+        FAILED = "failed"
+
+    # Random, because the files made are named after it: nobody can guess their address.
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    state = models.CharField(max_length=10, choices=State, default=State.PENDING)
+    percent = models.PositiveSmallIntegerField(default=0)
+    error = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True, db_index=True)
+
+    class Meta:
+        abstract = True
+
+    @property
+    def pending(self) -> bool:
+        return self.state == self.State.PENDING
+
+    @property
+    def ready(self) -> bool:
+        return self.state == self.State.READY
+
+    @property
+    def failed(self) -> bool:
+        return self.state == self.State.FAILED
+
+    def progress(self, percent: int, **fields: Any) -> bool:
+        """Record how far the work has come. False if it is over, or its row is gone."""
+        return self._update(percent=percent, **fields)
+
+    def finish(self, **fields: Any) -> bool:
+        """Pending to ready; False, and nothing written, if somebody else ended it."""
+        return self._update(state=self.State.READY, percent=100, **fields)
+
+    def give_up(self, error: str) -> bool:
+        """Pending to failed, with a text for the person who waits."""
+        return self._update(state=self.State.FAILED, error=error)
+
+    def _update(self, **fields: Any) -> bool:
+        # An UPDATE of the pending row, never save(): that would bring a row back to
+        # life which was deleted while the work went on.
+        rows = type(self)._default_manager.filter(pk=self.pk, state=self.State.PENDING)
+        return bool(rows.update(**fields))
+
+
+class Avatar(Work):
+    """One upload. A new picture is a new row, so its addresses are never reused."""
+
+    SIZES = (64, 256, 512)
+
+    user = models.OneToOneField(User, on_delete=models.CASCADE, related_name="avatar")
+
+    def __str__(self) -> str:
+        return f"avatar of {self.user}"
+
+    def url(self, size: int) -> str:
+        return reverse("picture", args=[self.pk, size])
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Addresses by size, named for templates: ``avatar.urls.px256``."""
+        return {f"px{size}": self.url(size) for size in self.SIZES}
+
+
+class Report(Work):
+    """The signups of some days, as a spreadsheet."""
+
+    created_by = models.ForeignKey(User, on_delete=models.CASCADE, related_name="reports")
+    start = models.DateField("from")
+    end = models.DateField("to", help_text="Both days are included.")
+    signups = models.PositiveIntegerField(null=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"signups from {self.start} to {self.end}"

@@ -1,0 +1,57 @@
+"""What a signup writes: a user, perhaps a picture, and the work to come, or nothing."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.core.files import File
+from django.db import IntegrityError, transaction
+
+from signup import files
+from signup.forms import SignupForm
+from signup.models import Avatar, User
+from signup.tasks import make_renditions
+
+
+class UsernameTaken(Exception):
+    """Somebody else took the name between the form's check and the row."""
+
+
+def register(form: SignupForm) -> User:
+    """Save the user of a valid form, with the picture and all queued work, in one go.
+
+    Raises:
+        UsernameTaken: another signup was faster; nothing was saved.
+    """
+    # Hashing the password is the slow part. It comes before the transaction, which on
+    # SQLite keeps all other writers out.
+    user: User = form.save(commit=False)
+    try:
+        _save(user, form.cleaned_data["avatar"])
+    except IntegrityError as error:
+        if User.objects.filter(username__iexact=user.username).exists():
+            raise UsernameTaken from error
+        raise
+    return user
+
+
+def _save(user: User, upload: File | None) -> None:
+    if upload is None:
+        user.save()
+        return
+    with files.uploaded(upload) as key, transaction.atomic():
+        user.save()
+        _queue_avatar(user, key)
+
+
+def replace_avatar(user: User, upload: File) -> None:
+    """Put a new picture in the place of the user's old one, if there is one."""
+    with files.uploaded(upload) as key, transaction.atomic():
+        User.objects.select_for_update().get(pk=user.pk)  # one upload at a time
+        Avatar.objects.filter(user=user).delete()
+        _queue_avatar(user, key)
+
+
+def _queue_avatar(user: User, key: UUID) -> None:
+    Avatar.objects.create(pk=key, user=user)
+    make_renditions(str(key))

@@ -1,0 +1,41 @@
+"""What follows from a row being written or removed, whoever did it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from background_task.models import CompletedTask
+from background_task.signals import task_failed
+from django.db.models.signals import post_delete, post_save
+from django.dispatch import receiver
+
+from signup import files, tasks
+from signup.models import Avatar, Report, User, Work
+
+
+@receiver(post_save, sender=User)
+def welcome(instance: User, created: bool, raw: bool, **kwargs: Any) -> None:
+    # raw: a fixture is being loaded. Those people were welcomed long ago, elsewhere.
+    if created and not raw:
+        tasks.send_welcome_email(instance.pk)
+
+
+@receiver(post_delete, sender=Avatar)
+@receiver(post_delete, sender=Report)
+def discard_files(instance: Work, **kwargs: Any) -> None:
+    # A row of its own: if the deletion rolls back, so does this, and the files stay.
+    tasks.discard_files(files.names_of(instance))
+
+
+@receiver(task_failed)
+def tell_who_waits(completed_task: CompletedTask, **kwargs: Any) -> None:
+    """A task that ran out of attempts: its page must not promise on."""
+    models: dict[str, type[Work]] = {
+        tasks.make_renditions.name: Avatar,
+        tasks.build_report.name: Report,
+    }
+    if model := models.get(completed_task.task_name):
+        (key,), _ = json.loads(completed_task.task_params)
+        for work in model._default_manager.filter(pk=key):
+            work.give_up("This did not work out, and we stopped trying. Please try again.")

@@ -1,0 +1,81 @@
+"""The slow work, done behind the visitor's back. Any of it may run twice."""
+
+from __future__ import annotations
+
+from django.core.files.storage import default_storage
+
+from bgtasks import background
+from signup import files, images, mails, spreadsheets
+from signup.models import Avatar, Report, User
+
+
+@background
+def send_welcome_email(user_id: int) -> str:
+    user = User.objects.filter(pk=user_id).first()
+    if user is None:
+        return "No such user any more"
+    if not user.email:
+        return "No email provided"
+    mails.welcome(user).send()
+    return "Sent"
+
+
+@background
+def send_password_reset(email: str) -> None:
+    """Send a link to each account of this address. The secret in it is made here."""
+    form = mails.PasswordResetMail({"email": email})
+    if form.is_valid():
+        form.save()
+
+
+@background
+def make_renditions(avatar_id: str) -> str:
+    """Make an avatar's pictures from the upload, then remove the upload."""
+    avatar = Avatar.objects.filter(pk=avatar_id, state=Avatar.State.PENDING).first()
+    if avatar is None:
+        return "Nothing to do"
+    try:
+        _render(avatar)
+    except images.BadImage as error:
+        avatar.give_up(str(error))
+        files.discard(files.names_of(avatar))
+        return f"Failed: {error}"
+    if not avatar.finish():  # replaced or deleted meanwhile
+        files.discard(files.names_of(avatar))
+        return "No longer wanted"
+    files.discard([files.original_name(avatar.pk)])
+    return "Made"
+
+
+def _render(avatar: Avatar) -> None:
+    with default_storage.open(files.original_name(avatar.pk)) as original:
+        steps = len(avatar.SIZES) + 1
+        avatar.progress(100 // steps)
+        made = images.renditions(original, avatar.SIZES)
+        for step, (size, content) in enumerate(made, start=2):
+            files.put(files.picture_name(avatar.pk, size), content)
+            avatar.progress(min(99, 100 * step // steps))
+
+
+@background
+def build_report(report_id: str) -> str:
+    """Write a report's spreadsheet into the storage."""
+    report = Report.objects.filter(pk=report_id, state=Report.State.PENDING).first()
+    if report is None:
+        return "Nothing to do"
+    with spreadsheets.signups(report) as spreadsheet:
+        files.put(files.report_name(report.pk), spreadsheet)
+    if not report.finish():  # deleted meanwhile
+        files.discard(files.names_of(report))
+        return "No longer wanted"
+    return "Built"
+
+
+@background
+def discard_files(names: list[str]) -> None:
+    files.discard(names)
+
+
+@background
+def sweep_files() -> int:
+    return files.sweep()

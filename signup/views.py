@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any, cast
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.contrib import messages
+from django.contrib.auth import login
+from django.contrib.auth import views as auth
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.mixins import LoginRequiredMixin
+from django.core.exceptions import PermissionDenied
+from django.core.files import File
+from django.core.files.storage import default_storage
+from django.core.handlers.asgi import ASGIRequest
+from django.db import transaction
+from django.forms import ModelForm
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse_lazy
+from django.utils import timezone
+from django.utils.decorators import method_decorator
+from django.views.decorators.http import require_safe
+from django.views.generic import CreateView, FormView
+from django_ratelimit.decorators import ratelimit
+
+from signup import files
+from signup.forms import AvatarForm, QueuedPasswordResetForm, ReportForm, SignupForm
+from signup.models import Avatar, Report, User
+from signup.registration import UsernameTaken, register, replace_avatar
+from signup.tasks import build_report
+from signup.throttle import email_key, rate
+
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+
+@method_decorator(
+    ratelimit(key="ip", group="signup", rate=rate("SIGNUP_RATE"), method="POST"), name="dispatch"
+)
+class SignupView(FormView):
+    template_name = "signup/signup.html"
+    form_class = SignupForm
+    success_url = reverse_lazy("account")
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if request.user.is_authenticated:
+            return redirect("account")
+        return super().dispatch(request, *args, **kwargs)
+
+    def form_valid(self, form: SignupForm) -> HttpResponse:
+        try:
+            user = register(form)
+        except UsernameTaken:
+            form.add_error("username", "A user with that username already exists.")
+            return self.form_invalid(form)
+        login(self.request, user)
+        messages.success(self.request, "User registered")
+        return super().form_valid(form)
+
+
+@method_decorator(
+    ratelimit(key="user", group="upload", rate=rate("UPLOAD_RATE"), method="POST"), name="post"
+)
+class AccountView(LoginRequiredMixin, FormView):
+    """The account, and the form that changes its picture."""
+
+    template_name = "signup/account.html"
+    form_class = AvatarForm
+    success_url = reverse_lazy("account")
+
+    def form_valid(self, form: AvatarForm) -> HttpResponse:
+        user = cast("User", self.request.user)  # LoginRequiredMixin saw to that
+        replace_avatar(user, form.cleaned_data["avatar"])
+        messages.success(self.request, "Picture uploaded")
+        return super().form_valid(form)
+
+
+@login_required
+@require_safe
+def avatar(request: HttpRequest) -> HttpResponse:
+    """The account page's picture as a fragment, for as long as it is being made."""
+    return render(request, "signup/_avatar.html")
+
+
+@require_safe
+def picture(request: HttpRequest, key: UUID, size: int) -> HttpResponse:
+    """A rendition, from whatever storage there is. Its address is its only secret."""
+    if size not in Avatar.SIZES:
+        raise Http404("There are no pictures of this size.")
+    try:
+        with default_storage.open(files.picture_name(key, size)) as file:
+            content = file.read()
+    except FileNotFoundError as error:
+        raise Http404("There is no such picture (any more).") from error
+    # The content of an address never changes. A day, so that a deleted picture leaves
+    # the caches of others within one.
+    headers = {"Cache-Control": "public, max-age=86400, immutable"}
+    return HttpResponse(content, content_type="image/webp", headers=headers)
+
+
+class StaffRequiredMixin(LoginRequiredMixin):
+    """Anonymous visitors may log in; others, whom that would not help, get a 403."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if request.user.is_authenticated and not request.user.is_staff:
+            raise PermissionDenied
+        return super().dispatch(request, *args, **kwargs)
+
+
+class ReportsView(StaffRequiredMixin, CreateView):
+    """The latest reports, and the form that has a further one built."""
+
+    template_name = "signup/reports.html"
+    form_class = ReportForm
+    success_url = reverse_lazy("reports")
+    shown = 20
+
+    def get_initial(self) -> dict[str, Any]:
+        today = timezone.localdate()
+        return {"start": today - timedelta(days=29), "end": today}
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        reports = Report.objects.all()[: self.shown]
+        waiting = any(report.pending for report in reports)
+        return super().get_context_data(reports=reports, waiting=waiting, **kwargs)
+
+    def form_valid(self, form: ModelForm) -> HttpResponse:
+        form.instance.created_by = cast("User", self.request.user)
+        with transaction.atomic():
+            response = super().form_valid(form)
+            build_report(str(form.instance.pk))
+        return response
+
+
+def staff_report(request: HttpRequest, pk: UUID) -> Report:
+    """The report, for staff; 403 for everybody else."""
+    if not request.user.is_staff:
+        raise PermissionDenied
+    return get_object_or_404(Report, pk=pk)
+
+
+@login_required
+@require_safe
+def report(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """One report as a fragment, for as long as it is being built."""
+    return render(request, "signup/_report.html", {"report": staff_report(request, pk)})
+
+
+@login_required
+@require_safe
+def download(request: HttpRequest, pk: UUID) -> HttpResponseBase:
+    report = staff_report(request, pk)
+    try:
+        file = default_storage.open(files.report_name(report.pk))
+    except FileNotFoundError as error:
+        raise Http404("This report's file is gone. Build it again.") from error
+    name = f"signups_{report.start}_{report.end}.xlsx"
+    if not isinstance(request, ASGIRequest):
+        return FileResponse(file, as_attachment=True, filename=name, content_type=XLSX)
+    # Under ASGI a FileResponse is read into memory whole before its first byte is sent.
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingHttpResponse(_chunks(file), content_type=XLSX, headers=headers)
+
+
+async def _chunks(file: File) -> AsyncIterator[bytes]:
+    try:
+        while chunk := await sync_to_async(file.read)(File.DEFAULT_CHUNK_SIZE):
+            yield chunk
+    finally:
+        await sync_to_async(file.close)()
+
+
+class PasswordChangeView(auth.PasswordChangeView):
+    template_name = "signup/password_form.html"
+    success_url = reverse_lazy("account")
+    extra_context = {"title": "Change your password", "action": "Change password"}
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        messages.success(self.request, "Password changed")
+        return super().form_valid(form)
+
+
+@method_decorator(
+    ratelimit(key="ip", group="reset", rate=rate("PASSWORD_RESET_RATE"), method="POST"),
+    name="dispatch",
+)
+@method_decorator(
+    ratelimit(key=email_key, group="reset", rate=rate("PASSWORD_RESET_RATE"), method="POST"),
+    name="dispatch",
+)
+class PasswordResetView(auth.PasswordResetView):
+    template_name = "signup/password_form.html"
+    form_class = QueuedPasswordResetForm
+    extra_context = {
+        "title": "Reset your password",
+        "intro": "We send a link to the address of your account.",
+        "action": "Send the link",
+    }
+
+
+class PasswordResetConfirmView(auth.PasswordResetConfirmView):
+    template_name = "signup/password_reset_confirm.html"
+    success_url = reverse_lazy("login")
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        messages.success(self.request, "Password changed. You can log in with it now.")
+        return super().form_valid(form)

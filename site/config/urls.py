@@ -1,0 +1,17 @@
+from django.contrib import admin
+from django.contrib.auth import views as auth
+from django.urls import include, path
+from django.views.generic import TemplateView
+
+from signup import throttle
+
+handler403 = "signup.throttle.forbidden"
+
+urlpatterns = [
+    path("", TemplateView.as_view(template_name="home.html"), name="home"),
+    path("", include("signup.urls")),
+    path("login/", throttle.login(auth.LoginView.as_view()), name="login"),
+    path("logout/", auth.LogoutView.as_view(), name="logout"),
+    path("admin/login/", throttle.login(admin.site.login)),
+    path("admin/", admin.site.urls),
+]
