@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import unicodedata
+from datetime import date, timedelta
 from typing import Any
 
 from django import forms
-from django.contrib.auth.forms import PasswordResetForm, UserCreationForm, UsernameField
+from django.contrib.auth.forms import BaseUserCreationForm, PasswordResetForm, UsernameField
 from django.core.exceptions import ValidationError
 from django.core.files import File
+from django.utils import timezone
 
 from signup import images
 from signup.models import Report, User
@@ -14,6 +16,8 @@ from signup.tasks import send_password_reset
 
 # Cc: control characters, with all that breaks a line; Zl, Zp: Unicode's line separators.
 CONTROLS = {"Cc", "Zl", "Zp"}
+USERNAME_TAKEN = User._meta.get_field("username").error_messages["unique"]
+EPOCH = date(1970, 1, 1)
 
 
 class OneLine:
@@ -63,10 +67,10 @@ def avatar_field(*, required: bool) -> AvatarField:
     )
 
 
-class SignupForm(UserCreationForm):
+class SignupForm(BaseUserCreationForm):
     avatar = avatar_field(required=False)
 
-    class Meta(UserCreationForm.Meta):
+    class Meta(BaseUserCreationForm.Meta):
         model = User
         fields = ("username", "email")
         field_classes = {"username": OneLineUsernameField, "email": OneLineEmailField}
@@ -75,6 +79,12 @@ class SignupForm(UserCreationForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["email"].widget.attrs["autocomplete"] = "email"
+
+    def clean_username(self) -> str:
+        username: str = self.cleaned_data["username"]
+        if User.is_taken(username):
+            raise ValidationError(USERNAME_TAKEN, code="unique")
+        return username
 
 
 class AvatarForm(forms.Form):
@@ -103,6 +113,20 @@ class ReportForm(forms.ModelForm):
         widgets = {
             name: forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d") for name in fields
         }
+
+    def clean_start(self) -> date:
+        start: date = self.cleaned_data["start"]
+        # Calendars end: the first days of year 1 have no UTC time in the east.
+        if start < EPOCH:
+            raise ValidationError(f"Nobody signed up before {EPOCH:%Y}.")
+        return start
+
+    def clean_end(self) -> date:
+        end: date = self.cleaned_data["end"]
+        # A day more than today: staff may live east of the server's time zone.
+        if end > timezone.localdate() + timedelta(days=1):
+            raise ValidationError("This day is yet to come.")
+        return end
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}

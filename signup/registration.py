@@ -29,7 +29,7 @@ def register(form: SignupForm) -> User:
     try:
         _save(user, form.cleaned_data["avatar"])
     except IntegrityError as error:
-        if User.objects.filter(username__iexact=user.username).exists():
+        if User.is_taken(user.username):
             raise UsernameTaken from error
         raise
     return user

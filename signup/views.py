@@ -28,7 +28,7 @@ from django.views.generic import CreateView, FormView
 from django_ratelimit.decorators import ratelimit
 
 from signup import files
-from signup.forms import AvatarForm, QueuedPasswordResetForm, ReportForm, SignupForm
+from signup.forms import USERNAME_TAKEN, AvatarForm, QueuedPasswordResetForm, ReportForm, SignupForm
 from signup.models import Avatar, Report, User
 from signup.registration import UsernameTaken, register, replace_avatar
 from signup.tasks import build_report
@@ -54,7 +54,7 @@ class SignupView(FormView):
         try:
             user = register(form)
         except UsernameTaken:
-            form.add_error("username", "A user with that username already exists.")
+            form.add_error("username", USERNAME_TAKEN)
             return self.form_invalid(form)
         login(self.request, user)
         messages.success(self.request, "User registered")

@@ -34,3 +34,5 @@ if DATABASE == "sqlite":
 else:
     DATABASES["default"]["TEST"] = {"NAME": f"signup_test_{os.getpid()}"}
 STORAGES["staticfiles"]["BACKEND"] = "django.contrib.staticfiles.storage.StaticFilesStorage"
+# Straight from the source folders, as in development; tests/live collects them.
+SERVESTATIC_USE_FINDERS = True

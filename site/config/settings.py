@@ -163,7 +163,7 @@ STORAGES: dict[str, dict[str, Any]] = {
 # Nothing is served from here by path: signup.views hands out what a visitor may see.
 MEDIA_ROOT = env.path("MEDIA_ROOT", default=str(VAR_DIR / "media"))()
 STATIC_URL = "/static/"
-STATIC_ROOT = VAR_DIR / "static"
+STATIC_ROOT = env.path("STATIC_ROOT", default=str(VAR_DIR / "static"))()
 STATICFILES_DIRS = [BASE_DIR / "site" / "static"]
 
 # --- mail

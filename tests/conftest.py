@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import pytest
+from background_task.models import Task
+from background_task.tasks import tasks as registry
+from django.core.files.storage import default_storage
+
+from signup.models import User
+from tests import needs, settings
+from tests.live.site import LiveSite
+
+
+def pytest_report_header() -> str:
+    return f"database: {settings.DATABASE}; REQUIRE_ALL: {needs.REQUIRE_ALL}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # What starts processes comes last, so that a quick failure is not waited for.
+    folders = ("live", "browser")
+    items.sort(key=lambda item: [folder in item.path.parts for folder in reversed(folders)])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """With a failure of the live site, show what its processes said.
+
+    With REQUIRE_ALL=1, a skip is a failure.
+    """
+    report = yield
+    if needs.REQUIRE_ALL and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which REQUIRE_ALL=1 forbids: {report.longrepr}"
+    site = getattr(item, "funcargs", {}).get("site")
+    if report.failed and site:
+        for name in ("web", "worker"):
+            lines = getattr(site, name).output.splitlines()
+            report.sections.append((f"The site's {name}", "\n".join(lines[-60:])))
+    return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def database_server() -> None:
+    """With TEST_DATABASE=postgresql and none to be found, every test says so."""
+    if settings.DATABASE == "postgresql" and (problem := needs.postgresql_problem()):
+        needs.missing(problem)
+
+
+@pytest.fixture(autouse=True)
+def _storage(settings: Any, tmp_path: os.PathLike[str]) -> None:
+    settings.MEDIA_ROOT = f"{tmp_path}/media"
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSite]:
+    """The site as it is deployed, started once for all tests that visit it."""
+    site = LiveSite(tmp_path_factory.mktemp("site"))
+    try:
+        site.start()
+        yield site
+    finally:
+        site.stop()
+
+
+@pytest.fixture
+def user(db: None) -> User:
+    user = User.objects.create_user("zoe", "zoe@example.com", "quite-Long-99")
+    Task.objects.all().delete()
+    return user
+
+
+def queued(*names: str) -> list[tuple[str, list[Any]]]:
+    """The waiting rows of the given tasks (of all but the sweep): name and arguments."""
+    rows = Task.objects.exclude(task_name="signup.tasks.sweep_files").order_by("pk")
+    calls = [(row.task_name.rpartition(".")[2], json.loads(row.task_params)[0]) for row in rows]
+    return [call for call in calls if not names or call[0] in names]
+
+
+def run_queued() -> None:
+    """Run the waiting rows, and those that they enqueue, as the worker does."""
+    while registry.run_next_task():
+        pass
+
+
+def stored() -> list[str]:
+    """Every file in the storage."""
+    names = []
+    for folder in ("originals", "pictures", "reports"):
+        try:
+            names += [f"{folder}/{name}" for name in default_storage.listdir(folder)[1]]
+        except FileNotFoundError:
+            continue
+    return sorted(names)

@@ -1,0 +1,77 @@
+"""A real process whose output can be awaited, line by line."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+class Process:
+    def __init__(self, *command: str, env: Mapping[str, str], python: bool = True) -> None:
+        self._lines: list[str] = []
+        self._more = threading.Condition()
+        self._popen = subprocess.Popen(
+            [sys.executable, *command] if python else command,
+            cwd=ROOT,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.pid = self._popen.pid
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._popen.stdout
+        for line in self._popen.stdout:
+            with self._more:
+                self._lines.append(line.rstrip("\n"))
+                self._more.notify_all()
+        with self._more:
+            self._more.notify_all()
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self._lines)
+
+    def mark(self) -> int:
+        """A place in the output, to wait from."""
+        return len(self._lines)
+
+    def wait_for(self, text: str, after: int = 0, timeout: float = 60) -> str:
+        """The first line with ``text`` after a mark; an error with all output if none comes."""
+
+        def found() -> str | None:
+            return next((line for line in self._lines[after:] if text in line), None)
+
+        with self._more:
+            self._more.wait_for(lambda: found() or not self._reader.is_alive(), timeout)
+            line = found()
+        if line is None:
+            raise AssertionError(f"no {text!r} in the output of {self._popen.args}:\n{self.output}")
+        return line
+
+    def stop(self, signal_: signal.Signals = signal.SIGTERM, timeout: float = 30) -> int:
+        if self._popen.poll() is None:
+            self._popen.send_signal(signal_)
+        return self.wait(timeout)
+
+    def wait(self, timeout: float = 60) -> int:
+        try:
+            code = self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            raise AssertionError(f"{self._popen.args} did not end:\n{self.output}") from None
+        self._reader.join(timeout)
+        for pipe in (self._popen.stdin, self._popen.stdout):
+            if pipe:
+                pipe.close()
+        return code

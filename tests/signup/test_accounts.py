@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from background_task.models import CompletedTask
+from django.core import mail
+from django.core.files.base import ContentFile
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+
+from signup.models import Avatar, User
+from signup.registration import replace_avatar
+from tests import pictures
+from tests.conftest import queued, run_queued, stored
+
+pytestmark = pytest.mark.django_db
+
+
+def test_the_account_is_for_those_who_logged_in(client: Client) -> None:
+    assert client.get("/account/").headers["Location"] == "/login/?next=/account/"
+    assert client.get("/account/avatar/").status_code == 302
+
+
+def test_without_a_picture_there_is_a_placeholder_and_no_polling(
+    client: Client, user: User
+) -> None:
+    client.force_login(user)
+    page = client.get("/account/").content.decode()
+    assert 'class="placeholder"' in page
+    assert "hx-get" not in page
+
+
+def test_while_the_picture_is_made_the_page_polls_and_reloads_without_javascript(
+    client: Client, user: User
+) -> None:
+    client.force_login(user)
+    replace_avatar(user, ContentFile(pictures.jpeg(), "me.jpg"))
+    Avatar.objects.update(percent=50)
+    page = client.get("/account/").content.decode()
+    assert 'hx-get="/account/avatar/"' in page
+    assert 'value="50"' in page
+    assert '<noscript><meta http-equiv="refresh"' in page
+
+
+def test_a_ready_picture_is_shown_and_served_to_anybody_who_has_its_address(
+    client: Client, user: User
+) -> None:
+    client.force_login(user)
+    replace_avatar(user, ContentFile(pictures.jpeg(), "me.jpg"))
+    run_queued()
+    fragment = client.get("/account/avatar/").content.decode()
+    assert "hx-get" not in fragment
+    addresses = re.findall(r"/pictures/\S+\.webp", fragment)
+    assert len(set(addresses)) == 3
+    for address in addresses:
+        response = Client().get(address)
+        assert response.status_code == 200
+        assert response.headers["Content-Type"] == "image/webp"
+        assert "max-age=86400" in response.headers["Cache-Control"]
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_the_original_has_no_address(client: Client, user: User) -> None:
+    client.force_login(user)
+    replace_avatar(user, ContentFile(pictures.jpeg(), "me.jpg"))
+    key = Avatar.objects.get().pk
+    for address in (
+        f"/originals/{key}",
+        f"/media/originals/{key}",
+        f"/pictures/{key}/1.webp",
+        f"/pictures/{key}/512.webp",
+        "/pictures/../originals/1/64.webp",
+    ):
+        assert client.get(address).status_code == 404
+
+
+def test_a_failed_picture_says_why(client: Client, user: User) -> None:
+    Avatar.objects.create(user=user, state=Avatar.State.FAILED, error="It was broken.")
+    client.force_login(user)
+    assert "It was broken." in client.get("/account/avatar/").content.decode()
+
+
+def test_a_picture_can_be_changed(client: Client, user: User) -> None:
+    client.force_login(user)
+    upload = SimpleUploadedFile("me.jpg", pictures.jpeg())
+    assert client.post("/account/", {"avatar": upload}).status_code == 302
+    assert Avatar.objects.get().user == user
+
+
+@pytest.mark.parametrize("case", pictures.HOSTILE)
+def test_a_hostile_picture_changes_nothing(client: Client, user: User, case: str) -> None:
+    client.force_login(user)
+    name, content, reason = pictures.HOSTILE[case]
+    response = client.post("/account/", {"avatar": SimpleUploadedFile(name, content)})
+    assert reason in response.content.decode()
+    assert (Avatar.objects.count(), queued(), stored()) == (0, [], [])
+
+
+def test_uploads_are_throttled_by_user(client: Client, user: User, settings: Any) -> None:
+    settings.RATELIMIT_ENABLE = True
+    settings.UPLOAD_RATE = "1/h"
+    client.force_login(user)
+    codes = [client.post("/account/").status_code for _ in range(2)]
+    assert codes == [200, 429]
+
+
+def test_login_and_logout(client: Client, user: User) -> None:
+    response = client.post("/login/", {"username": "zoe", "password": "quite-Long-99"})
+    assert response.headers["Location"] == "/account/"
+    assert client.post("/logout/").headers["Location"] == "/"
+    assert client.get("/account/").status_code == 302
+
+
+def test_a_failed_login_does_not_tell_which_names_exist(client: Client, user: User) -> None:
+    pages = []
+    for name in ("zoe", "nobody"):
+        page = client.post("/login/", {"username": name, "password": "wrong"})
+        assert page.status_code == 200
+        text = page.content.decode().replace(name, "NAME")
+        pages.append(re.sub(r'value="\w{64}"', "", text))  # the CSRF token
+    assert pages[0] == pages[1]
+
+
+@pytest.mark.parametrize("address", ["/login/", "/admin/login/"])
+def test_logins_are_throttled(client: Client, user: User, settings: Any, address: str) -> None:
+    settings.RATELIMIT_ENABLE = True
+    settings.LOGIN_RATE = "1/h"
+    wrong = {"username": "zoe", "password": "wrong"}
+    assert [client.post(address, wrong).status_code for _ in range(2)] == [200, 429]
+
+
+def test_a_password_reset_does_the_same_for_every_address(
+    client: Client, user: User, django_assert_num_queries: Any
+) -> None:
+    pages = []
+    for email in ("zoe@example.com", "nobody@example.com"):
+        with django_assert_num_queries(1) as queries:  # the row
+            response = client.post("/password/reset/", {"email": email})
+        assert "INSERT INTO" in queries.captured_queries[0]["sql"]
+        assert response.headers["Location"] == "/password/reset/sent/"
+        pages.append(client.get("/password/reset/sent/").content)
+    assert pages[0] == pages[1]
+    assert queued() == [
+        ("send_password_reset", ["zoe@example.com"]),
+        ("send_password_reset", ["nobody@example.com"]),
+    ]
+    run_queued()
+    assert [sent.to for sent in mail.outbox] == [["zoe@example.com"]]
+
+
+def test_the_link_of_a_password_reset_works_once_and_stands_in_no_row(
+    client: Client, user: User
+) -> None:
+    client.post("/password/reset/", {"email": "zoe@example.com"})
+    run_queued()
+    [sent] = mail.outbox
+    [link] = re.findall(r"http://testserver(/password/reset/\S+)", sent.body)
+    token = link.split("/")[-2]
+    assert all(token not in row.task_params for row in CompletedTask.objects.all())
+    assert link in sent.alternatives[0].content
+
+    form = client.get(link, follow=True)
+    new = {"new_password1": "another-Long-77", "new_password2": "another-Long-77"}
+    done = client.post(form.redirect_chain[-1][0], new, follow=True)
+    assert "Password changed" in done.content.decode()
+    assert client.login(username="zoe", password="another-Long-77")
+    again = Client().get(link, follow=True)
+    assert "This link is used up" in again.content.decode()
+
+
+def test_a_reset_mail_that_cannot_be_sent_is_tried_again(
+    client: Client, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any) -> int:
+        raise ConnectionRefusedError
+
+    client.post("/password/reset/", {"email": "zoe@example.com"})
+    with monkeypatch.context() as patched:
+        patched.setattr("django.core.mail.EmailMultiAlternatives.send", refuse)
+        run_queued()
+    assert queued("send_password_reset")
+    assert not CompletedTask.objects.filter(task_name__contains="reset").exists()
+
+
+def test_password_resets_are_throttled_by_sender_and_by_address(
+    client: Client, user: User, settings: Any
+) -> None:
+    settings.RATELIMIT_ENABLE = True
+    settings.PASSWORD_RESET_RATE = "1/h"
+
+    def reset(email: str, sender: str) -> int:
+        return client.post("/password/reset/", {"email": email}, REMOTE_ADDR=sender).status_code
+
+    assert reset("zoe@example.com", "10.0.0.1") == 302
+    assert reset("ben@example.com", "10.0.0.1") == 429
+    assert reset("ZOE@example.com ", "10.0.0.2") == 429
+
+
+def test_a_password_can_be_changed(client: Client, user: User) -> None:
+    client.force_login(user)
+    response = client.post(
+        "/account/password/",
+        {
+            "old_password": "quite-Long-99",
+            "new_password1": "another-Long-77",
+            "new_password2": "another-Long-77",
+        },
+        follow=True,
+    )
+    assert "Password changed" in response.content.decode()

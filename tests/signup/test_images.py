@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from django.core.files.base import ContentFile
+from PIL import Image, ImageCms
+
+from signup import images
+from signup.models import Avatar
+from tests import pictures
+
+
+def rendered(data: bytes) -> dict[int, Image.Image]:
+    made = images.renditions(ContentFile(data), Avatar.SIZES)
+    return {size: Image.open(io.BytesIO(content)) for size, content in made}
+
+
+def is_near(pixel: tuple[int, ...], colour: tuple[int, ...], tolerance: int = 12) -> bool:
+    return all(abs(a - b) <= tolerance for a, b in zip(pixel, colour, strict=False))
+
+
+@pytest.mark.parametrize("case", [c for c in pictures.HOSTILE if c != "an empty file"])
+def test_a_hostile_file_is_refused_with_its_reason(case: str) -> None:
+    name, content, reason = pictures.HOSTILE[case]
+    with pytest.raises(images.BadImage, match=reason):
+        images.check(ContentFile(content, name))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("me.jpg", pictures.jpeg()),
+        ("ME.JPEG", pictures.jpeg(progressive=True)),
+        ("me.png", pictures.transparent_png()),
+        ("me.gif", pictures.animation("GIF")),
+        ("me.webp", pictures.animation("WEBP")),
+        ("me.png", pictures.animation("PNG")),
+        ("me.jpg", pictures.encoded(pictures.quarters(), "MPO", save_all=True)),
+        ("me.jpg", pictures.encoded(pictures.quarters(mode="CMYK"), "JPEG")),
+        ("me.png", pictures.encoded(pictures.quarters(1, 1), "PNG")),
+    ],
+)
+def test_an_honest_file_is_accepted_and_rewound(name: str, content: bytes) -> None:
+    upload = ContentFile(content, name)
+    images.check(upload)
+    assert upload.read() == content
+
+
+def test_a_bomb_is_refused_by_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(self: Image.Image) -> None:
+        raise AssertionError("a pixel was decoded")
+
+    monkeypatch.setattr(Image.Image, "load", decode)
+    bomb = pictures.bomb()
+    assert len(bomb) < 10_000
+    with pytest.raises(images.BadImage, match="too many pixels"):
+        images.check(ContentFile(bomb, "me.png"))
+
+
+def test_fifty_megapixels_pass() -> None:
+    images.check(ContentFile(pictures.bomb(8192, 6100), "me.png"))
+
+
+def test_renditions_are_square_webp_of_every_size() -> None:
+    made = rendered(pictures.jpeg())
+    assert {size: image.size for size, image in made.items()} == {
+        size: (size, size) for size in (64, 256, 512)
+    }
+    assert {image.format for image in made.values()} == {"WEBP"}
+
+
+def test_a_picture_smaller_than_its_renditions_is_enlarged() -> None:
+    assert rendered(pictures.jpeg(40, 30))[512].size == (512, 512)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "top_left"),
+    [(1, pictures.RED), (3, pictures.WHITE), (6, pictures.BLUE), (8, pictures.GREEN)],
+)
+def test_the_picture_is_turned_upright(orientation: int, top_left: tuple[int, ...]) -> None:
+    image = rendered(pictures.jpeg_with_location(orientation))[256].convert("RGB")
+    assert is_near(image.getpixel((20, 20)), top_left)
+
+
+def test_location_comment_and_profile_are_gone() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for data in (
+        pictures.jpeg_with_location(),
+        pictures.encoded(pictures.quarters(), "PNG", icc_profile=profile),
+    ):
+        for image in rendered(data).values():
+            assert not {"exif", "xmp", "icc_profile", "comment"} & set(image.info)
+            assert len(image.getexif()) == 0
+
+
+def test_transparency_stays() -> None:
+    image = rendered(pictures.transparent_png())[256]
+    assert image.mode == "RGBA"
+    assert image.getpixel((128, 30))[3] == 0
+    assert image.getpixel((128, 220))[3] == 255
+
+
+def test_a_palette_with_a_transparent_colour_stays_transparent() -> None:
+    image = Image.new("P", (100, 100), 0)
+    image.putpalette([0, 0, 0, *pictures.RED])
+    image.paste(1, (0, 50, 100, 100))
+    made = rendered(pictures.encoded(image, "PNG", transparency=0))[64]
+    assert made.getpixel((32, 5))[3] == 0
+    assert is_near(made.getpixel((32, 58)), pictures.RED)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
+def test_of_an_animation_the_first_frame_is_shown(kind: str) -> None:
+    image = rendered(pictures.animation(kind))[64]
+    assert getattr(image, "n_frames", 1) == 1
+    assert is_near(image.convert("RGB").getpixel((32, 32)), pictures.RED)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "CMYK", "I;16", "1", "P"])
+def test_every_colour_mode_is_rendered(mode: str) -> None:
+    if mode == "I;16":
+        image = Image.new("I;16", (200, 200), 32768)
+    elif mode == "P":
+        image = pictures.quarters(200, 200).quantize(4)
+    else:
+        image = Image.new("L", (200, 200), 128).convert(mode)
+    data = pictures.encoded(image, "JPEG" if mode == "CMYK" else "PNG")
+    pixel = rendered(data)[64].convert("RGB").getpixel((5, 5))
+    expected = {"1": (255, 255, 255), "P": pictures.RED}.get(mode, (128, 128, 128))
+    if mode == "1":  # dithered grey
+        assert pixel[0] == pixel[1] == pixel[2]
+    else:
+        assert is_near(pixel, expected)
+
+
+def test_colours_are_converted_to_srgb_by_the_profile() -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    # sRGB with red and green swapped: who heeds it sees green where the numbers say red.
+    swapped = srgb.replace(b"rXYZ", b"tmp_").replace(b"gXYZ", b"rXYZ").replace(b"tmp_", b"gXYZ")
+    image = Image.new("RGB", (64, 64), (200, 20, 20))
+    for mode in ("RGB", "RGBA"):
+        data = pictures.encoded(image.convert(mode), "PNG", icc_profile=swapped)
+        assert is_near(rendered(data)[64].convert("RGB").getpixel((9, 9)), (20, 200, 20))
+
+
+def test_a_broken_profile_leaves_the_colours_alone() -> None:
+    data = pictures.encoded(
+        Image.new("RGB", (64, 64), pictures.GREEN), "PNG", icc_profile=b"no profile"
+    )
+    assert is_near(rendered(data)[64].convert("RGB").getpixel((9, 9)), pictures.GREEN)
+
+
+def test_what_cannot_be_decoded_is_a_bad_image() -> None:
+    with pytest.raises(images.BadImage):
+        rendered(pictures.jpeg()[:900])

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from background_task.models import CompletedTask, Task
+from background_task.tasks import tasks as registry
+from django.core import mail
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.core.management import call_command
+from PIL import Image
+
+from signup import files, tasks
+from signup.models import Avatar, User
+from signup.registration import replace_avatar
+from tests import pictures
+from tests.conftest import queued, run_queued, stored
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def avatar(user: User) -> Avatar:
+    replace_avatar(user, ContentFile(pictures.jpeg_with_location(), "me.jpg"))
+    return Avatar.objects.get()
+
+
+def test_the_welcome_mail_has_a_text_and_an_html_part(user: User) -> None:
+    assert tasks.send_welcome_email.now(user.pk) == "Sent"
+    [sent] = mail.outbox
+    assert sent.subject == "Welcome, zoe"
+    assert sent.to == ["zoe@example.com"]
+    assert "http://testserver/account/" in sent.body
+    [html] = sent.alternatives
+    assert html.mimetype == "text/html"
+    assert 'href="http://testserver/account/"' in html.content
+
+
+def test_without_an_address_no_mail_is_sent(user: User) -> None:
+    User.objects.update(email="")
+    assert tasks.send_welcome_email.now(user.pk) == "No email provided"
+    assert mail.outbox == []
+
+
+def test_a_user_who_is_gone_is_no_failure(user: User) -> None:
+    key = user.pk
+    user.delete()
+    assert tasks.send_welcome_email.now(key) == "No such user any more"
+
+
+def test_a_username_is_escaped_in_the_html_and_plain_in_the_text(db: None) -> None:
+    user = User.objects.create(username="a&b<c>", email="a@example.com")
+    tasks.send_welcome_email.now(user.pk)
+    [sent] = mail.outbox
+    assert sent.subject == "Welcome, a&b<c>"
+    assert "a&amp;b&lt;c&gt;" in sent.alternatives[0].content
+
+
+def test_a_mail_server_that_is_down_leaves_the_task_to_be_tried_again(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any) -> int:
+        raise ConnectionRefusedError("the mail server is down")
+
+    User.objects.create_user("zoe", "zoe@example.com")
+    monkeypatch.setattr("django.core.mail.EmailMultiAlternatives.send", refuse)
+    run_queued()
+    row = Task.objects.get(task_name=tasks.send_welcome_email.name)
+    assert row.attempts == 1
+    assert "the mail server is down" in row.last_error
+
+
+def test_fixtures_welcome_nobody(user: User, tmp_path: Any) -> None:
+    fixture = tmp_path / "users.json"
+    call_command("dumpdata", "signup.User", output=str(fixture))
+    user.delete()
+    call_command("loaddata", str(fixture), verbosity=0)
+    assert User.objects.get().username == "zoe"
+    assert queued() == []
+
+
+def test_a_changed_user_is_not_welcomed_again(user: User) -> None:
+    user.first_name = "Zoe"
+    user.save()
+    assert queued() == []
+
+
+def test_renditions_take_the_place_of_the_original(avatar: Avatar) -> None:
+    assert tasks.make_renditions.now(str(avatar.pk)) == "Made"
+    avatar.refresh_from_db()
+    assert (avatar.state, avatar.percent) == (Avatar.State.READY, 100)
+    assert stored() == sorted(f"pictures/{avatar.pk}_{size}.webp" for size in (64, 256, 512))
+    for size in Avatar.SIZES:
+        with default_storage.open(files.picture_name(avatar.pk, size)) as file:
+            image = Image.open(io.BytesIO(file.read()))
+        assert (image.format, image.size) == ("WEBP", (size, size))
+        assert not image.getexif()
+
+
+def test_the_percent_grows_while_renditions_are_made(
+    avatar: Avatar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    put = files.put
+
+    def watched(name: str, content: bytes) -> None:
+        seen.append(Avatar.objects.get().percent)
+        put(name, content)
+
+    monkeypatch.setattr(files, "put", watched)
+    tasks.make_renditions.now(str(avatar.pk))
+    assert seen == [25, 50, 75]
+
+
+def test_a_second_run_does_nothing(avatar: Avatar) -> None:
+    tasks.make_renditions.now(str(avatar.pk))
+    assert tasks.make_renditions.now(str(avatar.pk)) == "Nothing to do"
+
+
+def test_a_run_after_one_that_was_killed_starts_afresh(avatar: Avatar) -> None:
+    files.put(files.picture_name(avatar.pk, 512), b"half a picture")
+    assert tasks.make_renditions.now(str(avatar.pk)) == "Made"
+    assert len(stored()) == 3
+
+
+def test_a_picture_replaced_meanwhile_leaves_no_files(
+    avatar: Avatar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = files.put
+
+    def delete_first(name: str, content: bytes) -> None:
+        Avatar.objects.all().delete()
+        put(name, content)
+
+    monkeypatch.setattr(files, "put", delete_first)
+    assert tasks.make_renditions.now(str(avatar.pk)) == "No longer wanted"
+    assert not Avatar.objects.exists()
+    assert stored() == []
+
+
+def test_an_original_that_cannot_be_decoded_is_told_and_removed(avatar: Avatar) -> None:
+    files.put(files.original_name(avatar.pk), pictures.jpeg()[:900])
+    assert tasks.make_renditions.now(str(avatar.pk)).startswith("Failed")
+    avatar.refresh_from_db()
+    assert avatar.state == Avatar.State.FAILED
+    assert "damaged or incomplete" in avatar.error
+    assert stored() == []
+
+
+def test_a_task_out_of_attempts_is_told_to_who_waits(
+    avatar: Avatar, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    def lose_the_disk(*args: Any) -> None:
+        raise OSError("the storage is down")
+
+    settings.MAX_ATTEMPTS = 1
+    monkeypatch.setattr("signup.tasks._render", lose_the_disk)
+    assert registry.run_next_task()
+    assert CompletedTask.objects.get().failed_at
+    avatar.refresh_from_db()
+    assert avatar.state == Avatar.State.FAILED
+    assert "Please try again" in avatar.error
+
+
+def test_a_new_picture_replaces_the_old_one_and_its_files(avatar: Avatar, user: User) -> None:
+    run_queued()
+    replace_avatar(user, ContentFile(pictures.jpeg(), "me.jpg"))
+    assert Avatar.objects.get().pk != avatar.pk
+    run_queued()
+    new = Avatar.objects.get()
+    assert stored() == sorted(f"pictures/{new.pk}_{size}.webp" for size in (64, 256, 512))
+
+
+def test_with_the_user_go_the_files(avatar: Avatar, user: User) -> None:
+    run_queued()
+    user.delete()
+    run_queued()
+    assert stored() == []

@@ -1,0 +1,44 @@
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+
+
+@pytest.mark.django_db
+def test_healthz_answers_200_while_the_database_is_reachable(client: Client) -> None:
+    response = client.get("/healthz")
+    assert (response.status_code, response.json()["status"]) == (200, "ok")
+
+
+@pytest.mark.django_db
+def test_healthz_asks_neither_for_a_host_nor_for_https(client: Client, settings: Any) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+    assert client.get("/healthz", headers={"host": "10.0.0.7"}).status_code == 200
+    assert client.get("/", headers={"host": "10.0.0.7"}).status_code in (301, 400)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_healthz_answers_503_without_the_database_and_tells_no_secret(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection.close()
+    lost = "/nowhere/db.sqlite3" if connection.vendor == "sqlite" else "no_such_database"
+    monkeypatch.setitem(connection.settings_dict, "NAME", lost)
+    response = client.get("/healthz")
+    assert response.status_code == 503
+    assert "OperationalError" in response.json()["database"]
+    assert lost not in response.content.decode()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_healthz_answers_503_when_migrate_never_ran(
+    client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    connection.close()
+    # SQLite makes the file that it does not find; on a PostgreSQL server stands "postgres".
+    empty = str(tmp_path / "empty") if connection.vendor == "sqlite" else "postgres"
+    monkeypatch.setitem(connection.settings_dict, "NAME", empty)
+    response = client.get("/healthz")
+    connection.close()
+    assert response.status_code == 503

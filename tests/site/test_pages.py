@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+from background_task.models import Task
+from django.test import Client
+
+from signup.models import Avatar, Report, User
+from signup.tasks import send_welcome_email
+from tests.conftest import run_queued
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def admin(client: Client) -> Client:
+    client.force_login(User.objects.create_superuser("boss", email="boss@example.com"))
+    return client
+
+
+def test_the_start_page_says_what_this_is(client: Client) -> None:
+    page = client.get("/").content.decode()
+    assert "Nobody waits for slow work" in page
+    assert 'href="/signup/"' in page
+
+
+def test_the_admin_lists_waiting_and_completed_tasks(admin: Client) -> None:
+    Task.objects.all().delete()
+    send_welcome_email(1)
+    listed = admin.get("/admin/background_task/task/").content.decode()
+    assert "signup.tasks.send_welcome_email" in listed
+    run_queued()
+    listed = admin.get("/admin/background_task/completedtask/").content.decode()
+    assert "signup.tasks.send_welcome_email" in listed
+
+
+def test_the_admin_shows_avatars_and_reports_but_changes_none(admin: Client, user: User) -> None:
+    avatar = Avatar.objects.create(user=user)
+    report = Report.objects.create(created_by=user, start="2026-01-01", end="2026-01-02")
+    for name, row in (("avatar", avatar), ("report", report)):
+        assert str(row) in admin.get(f"/admin/signup/{name}/").content.decode() or name == "avatar"
+        assert admin.get(f"/admin/signup/{name}/{row.pk}/change/").status_code == 200
+        assert admin.post(f"/admin/signup/{name}/{row.pk}/change/", {}).status_code == 403
+        assert admin.get(f"/admin/signup/{name}/add/").status_code == 403
+
+
+def test_a_page_that_is_not_there_is_a_page(client: Client) -> None:
+    response = client.get("/nope/")
+    assert response.status_code == 404
+    assert "There is nothing here" in response.content.decode()
+
+
+def test_pages_forbid_scripts_and_frames_of_others(client: Client) -> None:
+    policy = client.get("/").headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+
+
+def test_a_robot_cannot_log_in_by_get(client: Client) -> None:
+    assert client.get("/logout/").status_code == 405
