@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import email
 import email.policy
 import os
@@ -10,6 +11,7 @@ import re
 import socket
 import subprocess
 import sys
+import uuid
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,8 @@ PASSWORD = "quite-Long-99"
 class Mailbox:
     """A real SMTP server; what it takes can be awaited."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, seconds_a_mail: float = 0) -> None:
+        self._seconds = seconds_a_mail
         self._mails: queue.Queue[EmailMessage] = queue.Queue()
         self._controller = Controller(self, hostname="127.0.0.1", port=port or free_port())
         self._controller.start()
@@ -37,6 +40,7 @@ class Mailbox:
     async def handle_DATA(  # noqa: N802  aiosmtpd calls it so
         self, server: SMTP, session: Session, envelope: Envelope
     ) -> str:
+        await asyncio.sleep(self._seconds)
         content = envelope.content
         assert isinstance(content, bytes)
         message = email.message_from_bytes(content, policy=email.policy.default)
@@ -56,9 +60,15 @@ class Mailbox:
 
 
 class LiveSite:
-    """Web server and worker as processes of their own, on a database of their own."""
+    """Web server and worker as processes of their own, on a database of their own.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: where its files go; a new one for each site.
+        application: the ASGI application, as uvicorn names it.
+    """
+
+    def __init__(self, folder: Path, application: str = "config.asgi:application") -> None:
+        self.application = application
         self.mailbox = Mailbox()
         self._visitors: list[Visitor] = []
         self.media = folder / "media"
@@ -80,7 +90,7 @@ class LiveSite:
         self.manage("migrate", "--verbosity", "0")
         self.manage("collectstatic", "--noinput", "--verbosity", "0")
         self.web = Process(
-            "-m", "uvicorn", "--app-dir", "site", "config.asgi:application",
+            "-m", "uvicorn", "--app-dir", "site", self.application,
             "--port", "0", "--lifespan", "off", env=self.env,
         )  # fmt: skip
         running = self.web.wait_for("Uvicorn running on")
@@ -127,7 +137,7 @@ class Database:
     """A database of the kind under test, gone when it is dropped."""
 
     def __init__(self, folder: Path) -> None:
-        self._name = f"signup_live_{os.getpid()}"
+        self._name = f"signup_live_{uuid.uuid4().hex}"
         if settings.DATABASE == "sqlite":
             self.url = f"sqlite:///{folder}/db.sqlite3"
         else:
