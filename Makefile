@@ -6,16 +6,23 @@ PORT ?= 8000
 BIN := $(VENV)/bin
 export PORT
 
+# How the Procfile's lines run on a developer's machine. The trap in `run` is for a terminal
+# that is closed: honcho dies of it, and would leave its children behind.
+LOCAL := HOST=127.0.0.1 SITE_URL=http://127.0.0.1:$(PORT) PATH="$(abspath $(BIN)):$$PATH"
+
 .DEFAULT_GOAL := help
 .PHONY: help run test lint types checks bench-web clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-run: $(VENV)/.run .env ## start the site and its worker on http://127.0.0.1:8000
+run: $(VENV)/.run .env ## start the site and its worker on http://127.0.0.1:8000 (or PORT=...)
 	@$(BIN)/python manage.py migrate --verbosity 0
-	@$(BIN)/python manage.py devadmin --url http://127.0.0.1:$(PORT)
-	@HOST=127.0.0.1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/honcho start web worker || [ $$? -eq 130 ]
+	@$(LOCAL) $(BIN)/python manage.py devadmin
+	@$(LOCAL) $(BIN)/honcho start web worker & pid=$$!; \
+	  trap : INT; trap "kill $$pid" HUP TERM; \
+	  while kill -0 $$pid 2>/dev/null; do wait $$pid; code=$$?; done; \
+	  [ $$code -ge 128 ] || { echo "It ended by itself. Is port $(PORT) taken? Try: make run PORT=8001"; exit 1; }
 
 test: $(VENV)/.dev ## run every test that this machine can; REQUIRE_ALL=1 fails on a skip
 	$(BIN)/python -m pytest

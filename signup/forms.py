@@ -11,12 +11,11 @@ from django.core.files import File
 from django.utils import timezone
 
 from signup import images
-from signup.models import Report, User
+from signup.models import USERNAME_TAKEN, Report, User
 from signup.tasks import send_password_reset
 
 # Cc: control characters, with all that breaks a line; Zl, Zp: Unicode's line separators.
 CONTROLS = {"Cc", "Zl", "Zp"}
-USERNAME_TAKEN = User._meta.get_field("username").error_messages["unique"]
 EPOCH = date(1970, 1, 1)
 
 
@@ -80,9 +79,16 @@ class SignupForm(BaseUserCreationForm):
         super().__init__(*args, **kwargs)
         self.fields["email"].widget.attrs["autocomplete"] = "email"
 
+    def focus_first_error(self) -> None:
+        """Put the cursor where something is wrong, rather than where the form begins."""
+        for field in self.fields.values():
+            field.widget.attrs.pop("autofocus", None)
+        first = next((name for name in self.fields if name in self.errors), "username")
+        self.fields[first].widget.attrs["autofocus"] = True
+
     def clean_username(self) -> str:
         username: str = self.cleaned_data["username"]
-        if User.is_taken(username):
+        if User.objects.named(username).exists():
             raise ValidationError(USERNAME_TAKEN, code="unique")
         return username
 
@@ -99,7 +105,7 @@ class QueuedPasswordResetForm(PasswordResetForm):
     """
 
     email = OneLineEmailField(
-        max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "email"})
+        max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "email", "autofocus": True})
     )
 
     def save(self, *args: Any, **kwargs: Any) -> None:

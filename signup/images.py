@@ -56,7 +56,7 @@ def check(upload: File) -> None:
     """
     if (upload.size or 0) > MAX_BYTES:
         raise BadImage(
-            f"This file has {upload.size / 1024**2:.1f} MB. "
+            f"This file is {upload.size / 1024**2:.1f} MB large. "
             f"Choose a picture of at most {MAX_BYTES // 1024**2} MB."
         )
     with _opened(upload) as image:

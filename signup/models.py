@@ -3,30 +3,49 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import UserManager as AuthUserManager
 from django.db import models, transaction
 from django.db.models.functions import Lower
 from django.db.models.lookups import Exact
 from django.urls import reverse
+from django.utils import timezone
+
+EXPECTED = timedelta(seconds=20)
+USERNAME_TAKEN = "A user with that username already exists."
+
+
+class UserManager(AuthUserManager["User"]):
+    use_in_migrations = False
+
+    def named(self, username: str) -> models.QuerySet[User]:
+        """Who has this name, in whatever case: nobody or one.
+
+        By the expression of the constraint's index; ``__iexact`` would read every user.
+        """
+        return self.filter(Exact(Lower("username"), Lower(models.Value(username))))
+
+    def get_by_natural_key(self, username: str | None) -> User:
+        """The user whom ``username`` names at the login."""
+        return self.named(username or "").get()
 
 
 class User(AbstractUser):
+    objects = UserManager()  # type: ignore[misc]
+
     class Meta(AbstractUser.Meta):
         constraints = [
             # "Alice" beside "alice" could pass for her. Held here also against two
             # signups at the same moment.
-            models.UniqueConstraint(Lower("username"), name="signup_user_username_ci"),
+            models.UniqueConstraint(
+                Lower("username"),
+                name="signup_user_username_ci",
+                violation_error_message=USERNAME_TAKEN,
+            ),
         ]
-
-    @classmethod
-    def is_taken(cls, username: str) -> bool:
-        """Whether somebody has this name, in whatever case.
-
-        By the expression of the constraint's index; ``__iexact`` would read every user.
-        """
-        return cls.objects.filter(Exact(Lower("username"), Lower(models.Value(username)))).exists()
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save together with all that ``post_save`` receivers write.
@@ -60,6 +79,11 @@ class Work(models.Model):
     @property
     def pending(self) -> bool:
         return self.state == self.State.PENDING
+
+    @property
+    def late(self) -> bool:
+        """Whether it takes longer than one who waits would expect."""
+        return self.pending and timezone.now() - self.created_at > EXPECTED
 
     @property
     def ready(self) -> bool:

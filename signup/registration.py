@@ -29,7 +29,7 @@ def register(form: SignupForm) -> User:
     try:
         _save(user, form.cleaned_data["avatar"])
     except IntegrityError as error:
-        if User.is_taken(user.username):
+        if User.objects.named(user.username).exists():
             raise UsernameTaken from error
         raise
     return user

@@ -7,6 +7,7 @@ urlpatterns = [
     path("signup/", views.SignupView.as_view(), name="signup"),
     path("account/", views.AccountView.as_view(), name="account"),
     path("account/avatar/", views.avatar, name="avatar"),
+    path("account/avatar/remove/", views.remove_avatar, name="avatar_remove"),
     path("account/password/", views.PasswordChangeView.as_view(), name="password_change"),
     path("pictures/<uuid:key>/<int:size>.webp", views.picture, name="picture"),
     path("reports/", views.ReportsView.as_view(), name="reports"),

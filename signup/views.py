@@ -23,18 +23,23 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse_lazy
 from django.utils import timezone
 from django.utils.decorators import method_decorator
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_POST, require_safe
 from django.views.generic import CreateView, FormView
 from django_ratelimit.decorators import ratelimit
 
 from signup import files
-from signup.forms import USERNAME_TAKEN, AvatarForm, QueuedPasswordResetForm, ReportForm, SignupForm
-from signup.models import Avatar, Report, User
+from signup.forms import AvatarForm, QueuedPasswordResetForm, ReportForm, SignupForm
+from signup.models import USERNAME_TAKEN, Avatar, Report, User
 from signup.registration import UsernameTaken, register, replace_avatar
 from signup.tasks import build_report
 from signup.throttle import email_key, rate
 
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+
+def signed_in(request: HttpRequest) -> User:
+    """The user of a request that only the signed-in get to make."""
+    return cast("User", request.user)
 
 
 @method_decorator(
@@ -60,6 +65,10 @@ class SignupView(FormView):
         messages.success(self.request, "User registered")
         return super().form_valid(form)
 
+    def form_invalid(self, form: SignupForm) -> HttpResponse:
+        form.focus_first_error()
+        return super().form_invalid(form)
+
 
 @method_decorator(
     ratelimit(key="user", group="upload", rate=rate("UPLOAD_RATE"), method="POST"), name="post"
@@ -72,10 +81,17 @@ class AccountView(LoginRequiredMixin, FormView):
     success_url = reverse_lazy("account")
 
     def form_valid(self, form: AvatarForm) -> HttpResponse:
-        user = cast("User", self.request.user)  # LoginRequiredMixin saw to that
-        replace_avatar(user, form.cleaned_data["avatar"])
+        replace_avatar(signed_in(self.request), form.cleaned_data["avatar"])
         messages.success(self.request, "Picture uploaded")
         return super().form_valid(form)
+
+
+@login_required
+@require_POST
+def remove_avatar(request: HttpRequest) -> HttpResponse:
+    Avatar.objects.filter(user=signed_in(request)).delete()
+    messages.success(request, "Picture removed")
+    return redirect("account")
 
 
 @login_required
@@ -128,7 +144,7 @@ class ReportsView(StaffRequiredMixin, CreateView):
         return super().get_context_data(reports=reports, waiting=waiting, **kwargs)
 
     def form_valid(self, form: ModelForm) -> HttpResponse:
-        form.instance.created_by = cast("User", self.request.user)
+        form.instance.created_by = signed_in(self.request)
         with transaction.atomic():
             response = super().form_valid(form)
             build_report(str(form.instance.pk))

@@ -15,7 +15,17 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-TEXT = "This upload is too large ({limit} MiB at most). Go back and choose a smaller file.\n"
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>This upload is far too large</title>
+<h1>This upload is far too large</h1>
+<p>Nothing was saved. Go back and choose a smaller file; the form says how large it may be.</p>
+<p><a href="/">To the start page</a></p>
+</html>
+"""
 
 
 class BodyLimit:
@@ -56,9 +66,9 @@ class BodyLimit:
             await self.refuse(send)
 
     async def refuse(self, send: Send) -> None:
-        body = TEXT.format(limit=self.max_bytes // 1024**2).encode()
+        body = PAGE.encode()
         headers = [
-            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-type", b"text/html; charset=utf-8"),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
         ]

@@ -31,7 +31,8 @@ def local_files_beside_a_remote_database(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-@register(Tags.staticfiles)
+# Not Tags.staticfiles: collectstatic runs those, and would warn of what it is about to mend.
+@register(Tags.files)
 def static_files_not_collected(**kwargs: Any) -> list[CheckMessage]:
     """Without the manifest every page that names a stylesheet is an error."""
     manifested = isinstance(staticfiles_storage, ManifestStaticFilesStorage)

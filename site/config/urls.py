@@ -1,5 +1,7 @@
 from django.contrib import admin
 from django.contrib.auth import views as auth
+from django.shortcuts import redirect
+from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import TemplateView
 
@@ -14,4 +16,6 @@ urlpatterns = [
     path("logout/", auth.LogoutView.as_view(), name="logout"),
     path("admin/login/", throttle.login(admin.site.login)),
     path("admin/", admin.site.urls),
+    # Browsers ask for it wherever a page, as the admin's, names no icon.
+    path("favicon.ico", lambda _request: redirect(static("favicon.svg"))),
 ]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from django.core import mail
 from django.core.files.base import ContentFile
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
+from django.utils import timezone
 
 from signup.models import Avatar, User
 from signup.registration import replace_avatar
@@ -106,6 +108,29 @@ def test_uploads_are_throttled_by_user(client: Client, user: User, settings: Any
     assert codes == [200, 429]
 
 
+def test_a_picture_can_be_removed(client: Client, user: User) -> None:
+    client.force_login(user)
+    replace_avatar(user, ContentFile(pictures.jpeg(), "me.jpg"))
+    run_queued()
+    assert client.get("/account/avatar/remove/").status_code == 405
+    assert client.post("/account/avatar/remove/").headers["Location"] == "/account/"
+    run_queued()
+    assert (Avatar.objects.count(), stored()) == (0, [])
+
+
+def test_a_picture_that_takes_long_says_so(client: Client, user: User) -> None:
+    client.force_login(user)
+    replace_avatar(user, ContentFile(pictures.jpeg(), "me.jpg"))
+    assert "longer than usual" not in client.get("/account/avatar/").content.decode()
+    Avatar.objects.update(created_at=timezone.now() - timedelta(minutes=1))
+    assert "longer than usual" in client.get("/account/avatar/").content.decode()
+
+
+def test_a_name_logs_in_in_any_case(client: Client, user: User) -> None:
+    response = client.post("/login/", {"username": "ZOE", "password": "quite-Long-99"})
+    assert response.headers["Location"] == "/account/"
+
+
 def test_login_and_logout(client: Client, user: User) -> None:
     response = client.post("/login/", {"username": "zoe", "password": "quite-Long-99"})
     assert response.headers["Location"] == "/account/"
@@ -167,7 +192,7 @@ def test_the_link_of_a_password_reset_works_once_and_stands_in_no_row(
     assert "Password changed" in done.content.decode()
     assert client.login(username="zoe", password="another-Long-77")
     again = Client().get(link, follow=True)
-    assert "This link is used up" in again.content.decode()
+    assert "This link does not work any more" in again.content.decode()
 
 
 def test_a_reset_mail_that_cannot_be_sent_is_tried_again(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import threading
 from typing import Any
 
@@ -219,6 +220,23 @@ def test_the_form_keeps_what_was_typed_but_no_password(client: Client) -> None:
     page = client.post("/signup/", form(username="z oe")).content.decode()
     assert 'value="z oe"' in page
     assert PASSWORD not in page
+
+
+@pytest.mark.django_db
+def test_the_cursor_stands_where_something_is_wrong(client: Client) -> None:
+    page = client.post("/signup/", form(password2="other")).content.decode()
+    [field] = re.findall(r"<input[^>]* autofocus[^>]*>", page)
+    assert 'name="password2"' in field
+    assert "Look at what is marked" in page
+
+
+@pytest.mark.django_db
+def test_finding_a_name_reads_its_index_and_not_every_user(client: Client) -> None:
+    plan = User.objects.named("zoe").explain()
+    if connection.vendor == "sqlite":
+        assert "signup_user_username_ci" in plan
+    else:
+        assert "lower((username)::text)" in plan  # a table this small is read whole
 
 
 @pytest.mark.django_db

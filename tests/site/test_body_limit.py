@@ -72,4 +72,4 @@ def test_the_site_refuses_a_body_that_would_fill_its_disk() -> None:
     request = Request(*chunks, headers=headers)
     assert request.to(application) == 413
     assert request.read <= 26 * 1024**2
-    assert b"too large" in request.sent[1]["body"]
+    assert b"far too large" in request.sent[1]["body"]

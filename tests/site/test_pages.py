@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import logging
+
 import pytest
 from background_task.models import Task
 from django.test import Client
 
+from config.logs import NoTracebackForRefusals
 from signup.models import Avatar, Report, User
 from signup.tasks import send_welcome_email
 from tests.conftest import run_queued
@@ -54,6 +57,29 @@ def test_pages_forbid_scripts_and_frames_of_others(client: Client) -> None:
     assert "default-src 'self'" in policy
     assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
+
+
+def test_the_admin_too_refuses_a_name_in_another_case(admin: Client, user: User) -> None:
+    other = User.objects.create_user("ben")
+    form = admin.get(f"/admin/signup/user/{other.pk}/change/").context["adminform"].form
+    fields = {name: value for name, value in form.initial.items() if isinstance(value, str)}
+    fields |= {"username": "ZOE", "date_joined_0": "2026-01-01", "date_joined_1": "00:00"}
+    page = admin.post(f"/admin/signup/user/{other.pk}/change/", fields).content.decode()
+    assert "A user with that username already exists." in page
+
+
+def test_a_refusal_is_one_line_in_the_log() -> None:
+    refusal = logging.makeLogRecord({"name": "django.request", "levelno": logging.WARNING})
+    failure = logging.makeLogRecord({"name": "django.request", "levelno": logging.ERROR})
+    for record in (refusal, failure):
+        record.exc_info = (ValueError, ValueError(), None)
+        assert NoTracebackForRefusals().filter(record)
+    assert refusal.exc_info is None
+    assert failure.exc_info
+
+
+def test_browsers_find_an_icon_on_the_admin_too(client: Client) -> None:
+    assert client.get("/favicon.ico").headers["Location"] == "/static/favicon.svg"
 
 
 def test_a_robot_cannot_log_in_by_get(client: Client) -> None:

@@ -1,4 +1,3 @@
-from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
@@ -13,15 +12,13 @@ PASSWORD = "admin"  # noqa: S105  refused unless DEBUG is on
 class Command(BaseCommand):
     help = "Make an admin account for development, and print where to look and how to log in."
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--url", default=settings.SITE_URL, help="where the site will be")
-
-    def handle(self, *args: Any, url: str, **options: Any) -> None:
+    def handle(self, *args: Any, **options: Any) -> None:
         if not settings.DEBUG:
             raise CommandError(
                 "devadmin makes an account with a known password, so it runs only with DEBUG=1. "
                 "In production use `manage.py createsuperuser`."
             )
+        url = settings.SITE_URL
         self.stdout.write(
             "\n"
             f"  Site    {url}/\n"

@@ -1,0 +1,14 @@
+import logging
+
+
+class NoTracebackForRefusals(logging.Filter):
+    """Logs a 403, 404 or 429 in one line.
+
+    Django adds the traceback of the exception that stands for the refusal. It says nothing
+    about the visitor and everything about our own code, thirty lines for each try.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name == "django.request" and record.levelno < logging.ERROR:
+            record.exc_info = None
+        return True
