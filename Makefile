@@ -6,8 +6,8 @@ PORT ?= 8000
 BIN := $(VENV)/bin
 export PORT
 
-# How the Procfile's lines run on a developer's machine. The trap in `run` is for a terminal
-# that is closed: honcho dies of it, and would leave its children behind.
+# How the Procfile's lines run on a developer's machine. The traps in `run` are for a terminal
+# that is closed: honcho would die of the hangup and leave its children behind.
 LOCAL := HOST=127.0.0.1 SITE_URL=http://127.0.0.1:$(PORT) PATH="$(abspath $(BIN)):$$PATH"
 
 .DEFAULT_GOAL := help
@@ -19,7 +19,7 @@ help: ## list what can be made
 run: $(VENV)/.run .env ## start the site and its worker on http://127.0.0.1:8000 (or PORT=...)
 	@$(BIN)/python manage.py migrate --verbosity 0
 	@$(LOCAL) $(BIN)/python manage.py devadmin
-	@$(LOCAL) $(BIN)/honcho start web worker & pid=$$!; \
+	@(trap "" HUP; $(LOCAL) exec $(BIN)/honcho start web worker) & pid=$$!; \
 	  trap : INT; trap "kill $$pid" HUP TERM; \
 	  while kill -0 $$pid 2>/dev/null; do wait $$pid; code=$$?; done; \
 	  [ $$code -ge 128 ] || { echo "It ended by itself. Is port $(PORT) taken? Try: make run PORT=8001"; exit 1; }

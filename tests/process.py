@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,12 +14,30 @@ ROOT = Path(__file__).parents[1]
 
 
 class Process:
-    def __init__(self, *command: str, env: Mapping[str, str], python: bool = True) -> None:
+    """A child with its output.
+
+    Args:
+        command: what follows the interpreter; with ``python=False``, the whole command.
+        cwd: where it runs.
+        session: give it a process group of its own, and send signals to all of that, as a
+            terminal does.
+    """
+
+    def __init__(
+        self,
+        *command: str,
+        env: Mapping[str, str],
+        python: bool = True,
+        cwd: Path = ROOT,
+        session: bool = False,
+    ) -> None:
+        self._session = session
         self._lines: list[str] = []
         self._more = threading.Condition()
         self._popen = subprocess.Popen(
             [sys.executable, *command] if python else command,
-            cwd=ROOT,
+            cwd=cwd,
+            start_new_session=session,
             env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -61,7 +80,10 @@ class Process:
 
     def stop(self, signal_: signal.Signals = signal.SIGTERM, timeout: float = 30) -> int:
         if self._popen.poll() is None:
-            self._popen.send_signal(signal_)
+            if self._session:
+                os.killpg(self.pid, signal_)
+            else:
+                self._popen.send_signal(signal_)
         return self.wait(timeout)
 
     def wait(self, timeout: float = 60) -> int:

@@ -1,0 +1,81 @@
+"""``make run``, and the Procfile under it: both processes start, and both end."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests import needs
+from tests.live.site import LiveSite, free_port
+from tests.process import ROOT, Process
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def started(process: Process) -> list[int]:
+    """The processes that honcho has started, once the web server is up."""
+    process.wait_for("Uvicorn running on")
+    lines = [process.wait_for(f"{name}.1 started") for name in ("web", "worker")]
+    return [int(re.findall(r"pid=(\d+)", line)[0]) for line in lines]
+
+
+def test_the_procfile_starts_web_and_worker_and_one_interrupt_ends_both(site: LiveSite) -> None:
+    port = free_port()
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = site.env | {"PORT": str(port), "HOST": "127.0.0.1", "PATH": path}
+    honcho = Process("-m", "honcho", "start", "web", "worker", env=env)
+    try:
+        pids = started(honcho)
+        assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+    finally:
+        code = honcho.stop(signal.SIGINT)
+    assert code == 130
+    assert not any(is_alive(pid) for pid in pids)
+    assert "Traceback" not in honcho.output
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGHUP], ids=["Ctrl-C", "terminal closed"])
+def test_make_run_says_where_to_look_and_leaves_nothing_behind(
+    end: signal.Signals, tmp_path: Path
+) -> None:
+    environment = Path(sys.prefix)
+    if not (environment / ".run").exists():
+        needs.missing("an environment that make has made: run `make test`")
+    clone = tmp_path / "clone"
+    ignored = shutil.ignore_patterns(".git", ".venv*", "var", ".env", ".*_cache", "__pycache__")
+    shutil.copytree(ROOT, clone, ignore=ignored)
+    port = free_port()
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    make = Process(
+        "make", "run", f"PORT={port}", f"VENV={environment}",
+        env=kept | {"PYTHONUNBUFFERED": "1"}, python=False, cwd=clone, session=True,
+    )  # fmt: skip
+    try:
+        pids = started(make)
+        assert f"http://127.0.0.1:{port}/admin/   log in as admin, password admin" in make.output
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as visitor:
+            assert visitor.get("/healthz").status_code == 200
+            page = visitor.get("/password/reset/")
+            [token] = re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text)
+            fields = {"csrfmiddlewaretoken": token, "email": "admin@localhost"}
+            visitor.post("/password/reset/", data=fields)
+        make.wait_for("Ran task and deleting signup.tasks.send_password_reset")
+        [mail] = (clone / "var" / "mail").iterdir()
+        assert f"http://127.0.0.1:{port}/password/reset/" in mail.read_text()
+    finally:
+        make.stop(end)
+    assert not any(is_alive(pid) for pid in pids)
+    assert "Traceback" not in make.output
