@@ -73,7 +73,7 @@ class SignupForm(BaseUserCreationForm):
         model = User
         fields = ("username", "email")
         field_classes = {"username": OneLineUsernameField, "email": OneLineEmailField}
-        help_texts = {"email": "Optional. Needed to reset a forgotten password."}
+        help_texts = {"email": "Needed to reset a forgotten password."}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
