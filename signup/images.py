@@ -19,8 +19,11 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 logger = logging.getLogger(__name__)
 
 MAX_BYTES = 10 * 1024**2
-# A 48-megapixel telephone's picture passes. Decoded as RGBA, this many take 200 MB.
-MAX_PIXELS = 50_000_000
+# What a decoder needs at most, measured at the limit: a progressive JPEG 290 MB, since it is
+# decoded at a reduced size; a WebP 390 MB, three times its pixels, for a file of 1 kB.
+# Telephones write JPEG of 48 megapixels; nobody honest writes the others so large.
+MAX_PIXELS = 25_000_000
+MAX_JPEG_PIXELS = 50_000_000
 # Cameras write ten scans into a progressive JPEG. Each is a pass over the whole picture,
 # so a file of a thousand tiny ones keeps a processor busy for minutes.
 MAX_SCANS = 100
@@ -36,8 +39,9 @@ ACCEPT = "image/jpeg,image/png,image/gif,image/webp"
 
 SCAN_MARKER = b"\xff\xda"  # never part of a JPEG's pixels: there 0xff is followed by 0x00
 
-# A decoded picture may take 200 MB, and each web request has a thread of its own.
-_decoders = threading.BoundedSemaphore(2)
+# One picture at a time: each web request has a thread of its own, and each of them may need
+# as much memory as said above.
+_decoder = threading.Lock()
 _srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
@@ -67,7 +71,7 @@ def check(upload: File) -> None:
             # Decoding at an eighth of the size still reads every byte, and is what makes
             # the proof cheap enough for a request.
             image.draft("L", (image.width // 8, image.height // 8))
-        with _decoders:
+        with _decoder:
             image.load()
 
 
@@ -131,9 +135,10 @@ def _check_name(name: str, kind: str) -> None:
 
 
 def _check_pixels(image: Image.Image, file: File) -> None:
-    if image.width * image.height > MAX_PIXELS:
+    is_jpeg = _kind(image) == "JPEG"
+    if image.width * image.height > (MAX_JPEG_PIXELS if is_jpeg else MAX_PIXELS):
         raise _too_many_pixels()
-    if _kind(image) == "JPEG":
+    if is_jpeg:
         position = file.tell()
         file.seek(0)
         scans = file.read().count(SCAN_MARKER)
@@ -144,7 +149,8 @@ def _check_pixels(image: Image.Image, file: File) -> None:
 
 def _too_many_pixels() -> BadImage:
     return BadImage(
-        f"This picture has too many pixels. Choose one of at most {MAX_PIXELS // 10**6} megapixels."
+        f"This picture has too many pixels. Choose one of at most {MAX_PIXELS // 10**6} "
+        f"megapixels (a JPEG: {MAX_JPEG_PIXELS // 10**6})."
     )
 
 

@@ -54,7 +54,7 @@ class User(AbstractUser):
         transaction. Here somebody has: the user and the queued welcome mail exist
         together or not at all, also from a shell or a script.
         """
-        with transaction.atomic(using=kwargs.get("using")):
+        with transaction.atomic(using=kwargs.get("using"), savepoint=False):
             super().save(*args, **kwargs)
 
 

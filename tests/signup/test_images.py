@@ -4,7 +4,7 @@ import io
 
 import pytest
 from django.core.files.base import ContentFile
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageFile
 
 from signup import images
 from signup.models import Avatar
@@ -58,8 +58,30 @@ def test_a_bomb_is_refused_by_its_header(monkeypatch: pytest.MonkeyPatch) -> Non
         images.check(ContentFile(bomb, "me.png"))
 
 
-def test_fifty_megapixels_pass() -> None:
-    images.check(ContentFile(pictures.bomb(8192, 6100), "me.png"))
+def test_a_telephones_fifty_megapixels_pass_as_jpeg_and_no_more() -> None:
+    images.check(ContentFile(pictures.jpeg(8192, 6100), "me.jpg"))
+    with pytest.raises(images.BadImage, match="too many pixels"):
+        images.check(ContentFile(pictures.jpeg(8192, 6200), "me.jpg"))
+
+
+def test_what_must_be_decoded_whole_may_have_half_as_many() -> None:
+    images.check(ContentFile(pictures.bomb(5000, 5000), "me.png"))
+    with pytest.raises(images.BadImage, match="too many pixels"):
+        images.check(ContentFile(pictures.bomb(5000, 5008), "me.png"))
+
+
+def test_pictures_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    load = ImageFile.ImageFile.load
+
+    def watched(self: ImageFile.ImageFile) -> object:
+        seen.append(images._decoder.locked())
+        return load(self)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", watched)
+    images.check(ContentFile(pictures.jpeg(), "me.jpg"))
+    assert seen
+    assert all(seen)
 
 
 def test_renditions_are_square_webp_of_every_size() -> None:
