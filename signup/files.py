@@ -108,8 +108,8 @@ def sweep() -> int:
     swept = 0
     for folder, rows in (
         (ORIGINALS, pending),
-        (PICTURES, Avatar.objects.all()),
-        (REPORTS, Report.objects.all()),
+        (PICTURES, Avatar.objects.exclude(state=Avatar.State.FAILED)),
+        (REPORTS, Report.objects.exclude(state=Report.State.FAILED)),
     ):
         for batch in _batches(_files(folder), 500):
             keys = {key for name in batch if (key := _key(name))}

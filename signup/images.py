@@ -16,17 +16,25 @@ from pathlib import PurePath
 from django.core.files import File
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from signup import containers
+
 logger = logging.getLogger(__name__)
 
 MAX_BYTES = 10 * 1024**2
-# What a decoder needs at most, measured at the limit: a progressive JPEG 290 MB, since it is
-# decoded at a reduced size; a WebP 390 MB, three times its pixels, for a file of 1 kB.
+# What a decoder needs at most, measured at the limit: a progressive JPEG 440 MB, though it is
+# decoded at a reduced size; a WebP 390 MB, four times its pixels, for a file of 40 bytes.
 # Telephones write JPEG of 48 megapixels; nobody honest writes the others so large.
 MAX_PIXELS = 25_000_000
 MAX_JPEG_PIXELS = 50_000_000
+MAX_EDGE = 16_384  # beyond, decoders need more for the rows than for the pixels
 # Cameras write ten scans into a progressive JPEG. Each is a pass over the whole picture,
 # so a file of a thousand tiny ones keeps a processor busy for minutes.
 MAX_SCANS = 100
+MAX_SCANNED_PIXELS = 1_000_000_000
+# Profiles of cameras and displays have 500 bytes to some 100 kB. One may also hold a program
+# ("mpet": a list of steps), and 3 kB can hold one that runs for an hour.
+MAX_PROFILE_BYTES = 1024**2
+PROGRAM = b"mpet"
 
 EXTENSIONS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -34,10 +42,18 @@ EXTENSIONS = {
     "GIF": (".gif",),
     "WEBP": (".webp",),
 }
+ORIENTATION = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 # What a file picker offers; the server decides.
 ACCEPT = "image/jpeg,image/png,image/gif,image/webp"
-
-SCAN_MARKER = b"\xff\xda"  # never part of a JPEG's pixels: there 0xff is followed by 0x00
 
 # One picture at a time: each web request has a thread of its own, and each of them may need
 # as much memory as said above.
@@ -63,19 +79,20 @@ def check(upload: File) -> None:
             f"This file is {upload.size / 1024**2:.1f} MB large. "
             f"Choose a picture of at most {MAX_BYTES // 1024**2} MB."
         )
-    with _opened(upload) as image:
+    upload.seek(0)
+    data = upload.read()
+    upload.seek(0)
+    with _decoder, _opened(data) as image:
         kind = _kind(image)
         _check_name(upload.name or "", kind)
-        _check_pixels(image, upload)
         if kind == "JPEG":
             # Decoding at an eighth of the size still reads every byte, and is what makes
             # the proof cheap enough for a request.
-            image.draft("L", (image.width // 8, image.height // 8))
-        with _decoder:
-            image.load()
+            image.draft("L", (max(1, image.width // 8), max(1, image.height // 8)))
+        image.load()
 
 
-def renditions(original: File, sizes: tuple[int, ...]) -> Iterator[tuple[int, bytes]]:
+def renditions(original: bytes, sizes: tuple[int, ...]) -> Iterator[tuple[int, bytes]]:
     """Make square WebP pictures, the largest first, without any metadata.
 
     The middle of the first frame is taken, turned upright as EXIF says, its colours
@@ -89,7 +106,6 @@ def renditions(original: File, sizes: tuple[int, ...]) -> Iterator[tuple[int, by
     """
     largest = max(sizes)
     with _opened(original) as image:
-        _check_pixels(image, original)
         # Twice the edge leaves the resampling filter enough to work with.
         image.draft("RGB", (largest * 2, largest * 2))
         square = _upright_square(image, largest)
@@ -98,26 +114,30 @@ def renditions(original: File, sizes: tuple[int, ...]) -> Iterator[tuple[int, by
 
 
 @contextmanager
-def _opened(file: File) -> Iterator[Image.Image]:
-    """The image in a file. Whatever goes wrong inside is a BadImage; the file is rewound."""
-    file.seek(0)
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """The image in a file's content, found small enough to be decoded.
+
+    Whatever goes wrong inside is a BadImage: only decoding may happen there, or a storage
+    that fails would be taken for a picture that is broken.
+    """
     try:
-        with Image.open(file, formats=list(EXTENSIONS)) as image:
+        scans = containers.walk(data)
+        with Image.open(io.BytesIO(data), formats=list(EXTENSIONS)) as image:
+            _check_pixels(image, scans)
             yield image
-    except BadImage:
+    except (BadImage, MemoryError):
         raise
+    except containers.OddContainer as error:
+        raise BadImage("This file is built in an unusual way. Save it again and retry.") from error
     except UnidentifiedImageError as error:
         raise BadImage("This is not a picture. Choose a JPEG, PNG, GIF or WebP file.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_many_pixels() from error
     # Pillow's decoders raise whatever their C libraries and parsers come upon: OSError,
-    # SyntaxError, ValueError, struct.error, IndexError, MemoryError and others.
+    # SyntaxError, ValueError, struct.error, IndexError and others.
     except Exception as error:
         logger.info("undecodable upload: %r", error)
         raise BadImage("This picture is damaged or incomplete. Choose another file.") from error
-    finally:
-        if not file.closed:
-            file.seek(0)
 
 
 def _kind(image: Image.Image) -> str:
@@ -134,17 +154,13 @@ def _check_name(name: str, kind: str) -> None:
         )
 
 
-def _check_pixels(image: Image.Image, file: File) -> None:
-    is_jpeg = _kind(image) == "JPEG"
-    if image.width * image.height > (MAX_JPEG_PIXELS if is_jpeg else MAX_PIXELS):
+def _check_pixels(image: Image.Image, scans: int) -> None:
+    pixels = image.width * image.height
+    limit = MAX_JPEG_PIXELS if _kind(image) == "JPEG" else MAX_PIXELS
+    if pixels > limit or max(image.size) > MAX_EDGE:
         raise _too_many_pixels()
-    if is_jpeg:
-        position = file.tell()
-        file.seek(0)
-        scans = file.read().count(SCAN_MARKER)
-        file.seek(position)
-        if scans > MAX_SCANS:
-            raise BadImage("This JPEG is built in an unusual way. Save it again and retry.")
+    if scans > MAX_SCANS or scans * pixels > MAX_SCANNED_PIXELS:
+        raise containers.OddContainer
 
 
 def _too_many_pixels() -> BadImage:
@@ -157,11 +173,22 @@ def _too_many_pixels() -> BadImage:
 def _upright_square(image: Image.Image, edge: int) -> Image.Image:
     """The middle of the picture, ``edge`` pixels wide and high, in sRGB or sRGB with alpha."""
     profile = image.info.get("icc_profile")
-    ImageOps.exif_transpose(image, in_place=True)
+    turn = TURNS.get(_orientation(image))
     square = ImageOps.fit(_resizable(image), (edge, edge), Image.Resampling.LANCZOS)
-    if profile:
+    if turn is not None:  # the middle square is the same whichever way the picture lies
+        square = square.transpose(turn)
+    if profile and len(profile) <= MAX_PROFILE_BYTES and PROGRAM not in profile:
         square = _in_srgb(square, profile)
     return square.convert("RGBA" if square.mode in ("RGBA", "LA") else "RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    """What EXIF says of how the camera was held; 1, upright, where it makes no sense."""
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception as error:  # as above; and nothing else in it matters
+        logger.info("unreadable EXIF: %r", error)
+        return 1
 
 
 def _resizable(image: Image.Image) -> Image.Image:

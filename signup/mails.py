@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,6 +13,8 @@ from django.core.mail import EmailMultiAlternatives
 from django.template.loader import render_to_string
 
 from signup.models import User
+
+MOST_ACCOUNTS = 5  # that one request for a password reset sends mails for
 
 
 def welcome(user: User) -> EmailMultiAlternatives:
@@ -32,6 +36,10 @@ class PasswordResetMail(PasswordResetForm):
     def save(self, **kwargs: Any) -> None:  # type: ignore[override]
         site = urlsplit(settings.SITE_URL)
         super().save(domain_override=site.netloc, use_https=site.scheme == "https")
+
+    def get_users(self, email: str) -> Iterator[User]:
+        # One address may have many accounts, and anybody may have made them.
+        return islice(super().get_users(email), MOST_ACCOUNTS)
 
     def send_mail(
         self,

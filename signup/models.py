@@ -22,7 +22,7 @@ class UserManager(AuthUserManager["User"]):
     use_in_migrations = False
 
     def named(self, username: str) -> models.QuerySet[User]:
-        """Who has this name, in whatever case: nobody or one.
+        """Who has this name, in whatever case (on SQLite: of ASCII letters): nobody or one.
 
         By the expression of the constraint's index; ``__iexact`` would read every user.
         """

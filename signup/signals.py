@@ -38,4 +38,5 @@ def tell_who_waits(completed_task: CompletedTask, **kwargs: Any) -> None:
     if model := models.get(completed_task.task_name):
         (key,), _ = json.loads(completed_task.task_params)
         for work in model._default_manager.filter(pk=key):
-            work.give_up("This did not work out, and we stopped trying. Please try again.")
+            if work.give_up("This did not work out, and we stopped trying. Please try again."):
+                tasks.discard_files(files.names_of(work))

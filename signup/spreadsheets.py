@@ -30,13 +30,14 @@ def signups(report: Report) -> Iterator[File]:
     Yields:
         The file, open for reading from its start; it is gone afterwards.
     """
-    with tempfile.TemporaryFile(suffix=".xlsx") as file:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile(dir=folder) as file:
         # constant_memory: each row goes to disk when the next begins. No formulas, no
         # links: a username is text, also one that begins with "=".
         workbook = Workbook(
             file,
             {
                 "constant_memory": True,
+                "tmpdir": folder,
                 "strings_to_formulas": False,
                 "strings_to_urls": False,
                 "default_date_format": "yyyy-mm-dd hh:mm",

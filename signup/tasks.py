@@ -6,7 +6,7 @@ from django.core.files.storage import default_storage
 
 from bgtasks import background
 from signup import files, images, mails, spreadsheets
-from signup.models import Avatar, Report, User
+from signup.models import Avatar, Report, User, Work
 
 
 @background
@@ -37,24 +37,32 @@ def make_renditions(avatar_id: str) -> str:
     try:
         _render(avatar)
     except images.BadImage as error:
-        avatar.give_up(str(error))
-        files.discard(files.names_of(avatar))
+        if avatar.give_up(str(error)):
+            files.discard(files.names_of(avatar))
         return f"Failed: {error}"
-    if not avatar.finish():  # replaced or deleted meanwhile
-        files.discard(files.names_of(avatar))
-        return "No longer wanted"
+    if not avatar.finish():
+        return _discard_unwanted(avatar)
     files.discard([files.original_name(avatar.pk)])
     return "Made"
 
 
 def _render(avatar: Avatar) -> None:
-    with default_storage.open(files.original_name(avatar.pk)) as original:
-        steps = len(avatar.SIZES) + 1
-        avatar.progress(100 // steps)
-        made = images.renditions(original, avatar.SIZES)
-        for step, (size, content) in enumerate(made, start=2):
-            files.put(files.picture_name(avatar.pk, size), content)
-            avatar.progress(min(99, 100 * step // steps))
+    with default_storage.open(files.original_name(avatar.pk)) as file:
+        original = file.read()
+    steps = len(avatar.SIZES) + 1
+    avatar.progress(100 // steps)
+    made = images.renditions(original, avatar.SIZES)
+    for step, (size, content) in enumerate(made, start=2):
+        files.put(files.picture_name(avatar.pk, size), content)
+        avatar.progress(min(99, 100 * step // steps))
+
+
+def _discard_unwanted(work: Work) -> str:
+    """Somebody ended this work first. Another run of it left what we wrote in use."""
+    if type(work)._default_manager.filter(pk=work.pk, state=Work.State.READY).exists():
+        return "Done by another run"
+    files.discard(files.names_of(work))
+    return "No longer wanted"
 
 
 @background
@@ -65,9 +73,8 @@ def build_report(report_id: str) -> str:
         return "Nothing to do"
     with spreadsheets.signups(report) as spreadsheet:
         files.put(files.report_name(report.pk), spreadsheet)
-    if not report.finish():  # deleted meanwhile
-        files.discard(files.names_of(report))
-        return "No longer wanted"
+    if not report.finish():
+        return _discard_unwanted(report)
     return "Built"
 
 

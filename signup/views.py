@@ -200,11 +200,11 @@ class PasswordChangeView(auth.PasswordChangeView):
 
 
 @method_decorator(
-    ratelimit(key="ip", group="reset", rate=rate("PASSWORD_RESET_RATE"), method="POST"),
+    ratelimit(key="ip", group="reset-ip", rate=rate("PASSWORD_RESET_RATE"), method="POST"),
     name="dispatch",
 )
 @method_decorator(
-    ratelimit(key=email_key, group="reset", rate=rate("PASSWORD_RESET_RATE"), method="POST"),
+    ratelimit(key=email_key, group="reset-email", rate=rate("PASSWORD_RESET_RATE"), method="POST"),
     name="dispatch",
 )
 class PasswordResetView(auth.PasswordResetView):

@@ -73,6 +73,27 @@ def many_scans() -> bytes:
     return data[:last] + data[last:-2] * 1000 + data[-2:]
 
 
+def many_exif_segments() -> bytes:
+    """A JPEG of a thousand EXIF segments, which Pillow would join in quadratic time."""
+    data = jpeg(64, 64)
+    segment = b"\xff\xe1\x00\x0aExif\x00\x00xx"
+    return data[:2] + segment * 1000 + data[2:]
+
+
+def many_comments() -> bytes:
+    """A GIF with a comment of twenty thousand blocks of a byte."""
+    data = encoded(quarters(64, 64), "GIF")
+    size = 13 + 3 * 2 ** ((data[10] & 7) + 1)
+    return data[:size] + b"\x21\xfe" + b"\x01x" * 20_000 + b"\x00" + data[size:]
+
+
+def many_chunks() -> bytes:
+    """A PNG of twenty thousand empty chunks."""
+    data = encoded(quarters(64, 64), "PNG")
+    empty = struct.pack(">I", 0) + b"teSt" + struct.pack(">I", zlib.crc32(b"teSt"))
+    return data[:33] + empty * 20_000 + data[33:]
+
+
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
 HTML = b"<!doctype html><script>alert(1)</script>"
 
@@ -91,5 +112,18 @@ HOSTILE = {
     "a truncated png": ("me.png", encoded(quarters(), "PNG")[:-900], "damaged or incomplete"),
     "a header alone": ("me.jpg", jpeg()[:400], "damaged or incomplete"),
     "a thousand scans": ("me.jpg", many_scans(), "unusual way"),
+    "a thousand exif segments": ("me.jpg", many_exif_segments(), "unusual way"),
+    "padding before the picture": (
+        "me.jpg",
+        jpeg(64, 64)[:2] + b"\xff" * 9_000 + jpeg(64, 64)[2:],
+        "unusual way",
+    ),
+    "a gif of comments": ("me.gif", many_comments(), "unusual way"),
+    "a png of chunks": ("me.png", many_chunks(), "unusual way"),
+    "a thread of pixels": (
+        "me.png",
+        encoded(Image.new("1", (1, 20_000)), "PNG"),
+        "too many pixels",
+    ),
     "an empty file": ("me.jpg", b"", "empty"),
 }

@@ -48,6 +48,20 @@ def static_files_not_collected(**kwargs: Any) -> list[CheckMessage]:
 
 
 @register(deploy=True)
+def links_lead_nowhere(**kwargs: Any) -> list[CheckMessage]:
+    """Mails are sent by a worker, which has no request to take the host from."""
+    if settings.SITE_URL != "https://localhost":
+        return []
+    return [
+        CheckWarning(
+            "Links in mails lead to https://localhost.",
+            hint="Set SITE_URL, for example https://www.example.com.",
+            id="site.W004",
+        )
+    ]
+
+
+@register(deploy=True)
 def mail_server_not_named(**kwargs: Any) -> list[CheckMessage]:
     """Mail that nobody takes is retried for days and then given up."""
     if settings.EMAIL_URL_SET:

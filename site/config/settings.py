@@ -23,7 +23,8 @@ env.read_env(os.environ.get("DOTENV", BASE_DIR / ".env"))
 
 DEBUG = env.bool("DEBUG", default=False)
 
-SECRET_KEY = env.str("SECRET_KEY", default="")
+# Not env.str, which takes a key that begins with "$" for the name of another variable.
+SECRET_KEY = os.environ.get("SECRET_KEY", "")
 if not SECRET_KEY:
     if not DEBUG:
         raise ImproperlyConfigured(
@@ -43,7 +44,7 @@ SITE_URL = env.str(
     "SITE_URL",
     default="http://127.0.0.1:8000"
     if DEBUG
-    else "https://" + next((host for host in ALLOWED_HOSTS if host != "*"), "localhost"),
+    else "https://" + next((h.lstrip(".") for h in ALLOWED_HOSTS if h != "*"), "localhost"),
 ).rstrip("/")
 
 # How many reverse proxies of ours stand in front. In production at least one does: it

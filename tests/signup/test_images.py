@@ -12,7 +12,7 @@ from tests import pictures
 
 
 def rendered(data: bytes) -> dict[int, Image.Image]:
-    made = images.renditions(ContentFile(data), Avatar.SIZES)
+    made = images.renditions(data, Avatar.SIZES)
     return {size: Image.open(io.BytesIO(content)) for size, content in made}
 
 
@@ -39,6 +39,9 @@ def test_a_hostile_file_is_refused_with_its_reason(case: str) -> None:
         ("me.jpg", pictures.encoded(pictures.quarters(), "MPO", save_all=True)),
         ("me.jpg", pictures.encoded(pictures.quarters(mode="CMYK"), "JPEG")),
         ("me.png", pictures.encoded(pictures.quarters(1, 1), "PNG")),
+        ("me.jpg", pictures.jpeg(1, 1)),
+        ("me.jpg", pictures.jpeg(7, 600)),
+        ("me.jpg", pictures.jpeg() + b"a film behind the picture" + b"\xff\xda" * 500),
     ],
 )
 def test_an_honest_file_is_accepted_and_rewound(name: str, content: bytes) -> None:
@@ -171,6 +174,35 @@ def test_a_broken_profile_leaves_the_colours_alone() -> None:
         Image.new("RGB", (64, 64), pictures.GREEN), "PNG", icc_profile=b"no profile"
     )
     assert is_near(rendered(data)[64].convert("RGB").getpixel((9, 9)), pictures.GREEN)
+
+
+def test_exif_that_makes_no_sense_costs_nobody_a_picture() -> None:
+    exif = Image.Exif()
+    exif[pictures.ORIENTATION] = 6
+    exif[0x0131] = "wide"  # a text, which then becomes the tag of the width, a number
+    data = pictures.jpeg(exif=exif.tobytes().replace(b"\x01\x31\x00\x02", b"\x01\x00\x00\x02"))
+    image = rendered(data)[64].convert("RGB")
+    assert is_near(image.getpixel((5, 5)), pictures.BLUE)
+
+
+def test_a_profile_that_holds_a_program_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*args: object, **options: object) -> None:
+        raise AssertionError("the profile was run")
+
+    monkeypatch.setattr(ImageCms, "profileToProfile", run)
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for profile in (srgb + b"mpet", srgb + bytes(images.MAX_PROFILE_BYTES)):
+        data = pictures.encoded(pictures.quarters(), "WEBP", icc_profile=profile)
+        assert rendered(data)[64].size == (64, 64)
+
+
+def test_too_little_memory_is_not_the_pictures_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
+    with pytest.raises(MemoryError):
+        rendered(pictures.jpeg())
 
 
 def test_what_cannot_be_decoded_is_a_bad_image() -> None:

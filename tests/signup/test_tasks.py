@@ -13,7 +13,7 @@ from django.core.management import call_command
 from PIL import Image
 
 from signup import files, tasks
-from signup.models import Avatar, User
+from signup.models import Avatar, Report, User, Work
 from signup.registration import replace_avatar
 from tests import pictures
 from tests.conftest import queued, run_queued, stored
@@ -140,6 +140,52 @@ def test_a_picture_replaced_meanwhile_leaves_no_files(
     assert stored() == []
 
 
+@pytest.mark.parametrize("kind", ["avatar", "report"])
+def test_of_two_runs_at_once_the_slower_leaves_the_result_alone(
+    avatar: Avatar, user: User, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    report = Report.objects.create(created_by=user, start="2026-01-01", end="2026-01-02")
+    work, task = (
+        (avatar, tasks.make_renditions) if kind == "avatar" else (report, tasks.build_report)
+    )
+    finish = type(work).finish
+    second: list[str] = []
+
+    def run_again_first(self: Work) -> bool:
+        if not second:
+            second.append("begun")
+            second.append(task.now(str(work.pk)))
+        return finish(self)
+
+    monkeypatch.setattr(type(work), "finish", run_again_first)
+    assert task.now(str(work.pk)) == "Done by another run"
+    assert second[1] in ("Made", "Built")
+    work.refresh_from_db()
+    assert work.ready
+    assert set(files.names_of(work)) - {files.original_name(work.pk)} <= set(stored())
+
+
+def test_a_storage_that_fails_leaves_the_original_and_the_task(
+    avatar: Avatar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("signup.tasks.default_storage.open", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        tasks.make_renditions.now(str(avatar.pk))
+    avatar.refresh_from_db()
+    assert avatar.pending
+    assert stored() == [files.original_name(avatar.pk)]
+
+
+def test_an_address_of_many_accounts_gets_a_few_mails_at_a_time(user: User) -> None:
+    for number in range(8):
+        User.objects.create_user(f"zoe{number}", "zoe@example.com", "quite-Long-99")
+    tasks.send_password_reset.now("zoe@example.com")
+    assert len(mail.outbox) == 5
+
+
 def test_an_original_that_cannot_be_decoded_is_told_and_removed(avatar: Avatar) -> None:
     files.put(files.original_name(avatar.pk), pictures.jpeg()[:900])
     assert tasks.make_renditions.now(str(avatar.pk)).startswith("Failed")
@@ -162,6 +208,9 @@ def test_a_task_out_of_attempts_is_told_to_who_waits(
     avatar.refresh_from_db()
     assert avatar.state == Avatar.State.FAILED
     assert "Please try again" in avatar.error
+    monkeypatch.undo()
+    run_queued()
+    assert stored() == []
 
 
 def test_a_new_picture_replaces_the_old_one_and_its_files(avatar: Avatar, user: User) -> None:

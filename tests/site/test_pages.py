@@ -40,7 +40,7 @@ def test_the_admin_shows_avatars_and_reports_but_changes_none(admin: Client, use
     avatar = Avatar.objects.create(user=user)
     report = Report.objects.create(created_by=user, start="2026-01-01", end="2026-01-02")
     for name, row in (("avatar", avatar), ("report", report)):
-        assert str(row) in admin.get(f"/admin/signup/{name}/").content.decode() or name == "avatar"
+        assert str(row.pk) in admin.get(f"/admin/signup/{name}/").content.decode()
         assert admin.get(f"/admin/signup/{name}/{row.pk}/change/").status_code == 200
         assert admin.post(f"/admin/signup/{name}/{row.pk}/change/", {}).status_code == 403
         assert admin.get(f"/admin/signup/{name}/add/").status_code == 403
