@@ -221,6 +221,8 @@ def test_password_resets_are_throttled_by_sender_and_by_address(
     assert reset("zoe@example.com", "10.0.0.1") == 302
     assert reset("ben@example.com", "10.0.0.1") == 429
     assert reset("ZOE@example.com ", "10.0.0.2") == 429
+    reset("10.0.0.9", "10.0.0.3")  # an address as text is not the address of a visitor
+    assert reset("cleo@example.com", "10.0.0.9") == 302
 
 
 def test_a_password_can_be_changed(client: Client, user: User) -> None:

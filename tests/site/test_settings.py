@@ -133,6 +133,18 @@ def test_check_warns_of_local_files_beside_a_remote_database() -> None:
     assert "site.W001" not in manage("check", **PRODUCTION | remote).stderr
 
 
+def test_deploy_check_warns_of_links_that_lead_nowhere() -> None:
+    anywhere = PRODUCTION | {"ALLOWED_HOSTS": "*"}
+    assert "site.W004" in manage("check", "--deploy", **anywhere).stderr
+    subdomains = PRODUCTION | {"ALLOWED_HOSTS": ".example.com"}
+    assert setting("settings.SITE_URL", **subdomains) == "https://example.com"
+
+
+def test_a_secret_key_may_begin_with_a_dollar_sign() -> None:
+    key = "$" + "x" * 60
+    assert setting("settings.SECRET_KEY", **PRODUCTION | {"SECRET_KEY": key}) == key
+
+
 def test_deploy_check_warns_of_a_mail_server_that_nobody_named() -> None:
     without = {name: value for name, value in PRODUCTION.items() if name != "EMAIL_URL"}
     assert "site.W003" in manage("check", "--deploy", **without).stderr
