@@ -6,12 +6,13 @@ PORT ?= 8000
 BIN := $(VENV)/bin
 export PORT
 
-# How the Procfile's lines run on a developer's machine. The traps in `run` are for a terminal
+# How the Procfile's lines run on a developer's machine. honcho kills what has not ended five
+# seconds after Ctrl-C, so that the worker must be done sooner. The traps in `run` are for a terminal
 # that is closed: honcho would die of the hangup and leave its children behind.
-LOCAL := HOST=127.0.0.1 SITE_URL=http://127.0.0.1:$(PORT) PATH="$(abspath $(BIN)):$$PATH"
+LOCAL := BGTASKS_GRACE=4 HOST=127.0.0.1 SITE_URL=http://127.0.0.1:$(PORT) PATH="$(abspath $(BIN)):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types checks bench-web clean
+.PHONY: help run test lint types checks chaos defects wheel bench bench-web bench-recovery clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -44,11 +45,28 @@ checks: $(VENV)/.dev ## check the settings as production has them, and the migra
 	$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
 	DOTENV=/dev/null DEBUG=1 $(BIN)/python manage.py makemigrations --check --dry-run
 
+chaos: $(VENV)/.dev ## five minutes of killing workers at random, on each database that is here
+	PYTHONPATH=.:site $(BIN)/python -m tests.chaos.chaos --seconds 150
+	TEST_DATABASE=postgresql PYTHONPATH=.:site $(BIN)/python -m tests.chaos.chaos --seconds 150
+
+defects: $(VENV)/.dev ## show that each defect's test fails on the stock engine
+	ENGINE=stock $(BIN)/python -m pytest tests/bgtasks/defects
+
+wheel: $(VENV)/.dev ## build bgtasks as a package of its own, into dist/
+	$(BIN)/python -m build --wheel
+
+bench: $(VENV)/.bench ## measure us and our peers side by side, and our own figures, into the docs
+	$(BIN)/python bench/drain.py --into docs/benchmarks.md --chart docs/drain.svg
+	$(BIN)/python bench/figures.py --into docs/benchmarks.md
+
 bench-web: $(VENV)/.dev ## measure how long a signup waits, all ways side by side
 	$(BIN)/python bench/web.py
 
+bench-recovery: $(VENV)/.dev ## measure how soon a task runs again when its worker dies
+	$(BIN)/python bench/recovery.py
+
 clean: ## remove the environment and all that was made; asks nothing
-	rm -rf $(VENV) var .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) var dist .mypy_cache .pytest_cache .ruff_cache
 
 .env:
 	@cp .env.example .env
@@ -67,3 +85,7 @@ $(VENV)/.run: requirements.txt | $(VENV)/.python
 $(VENV)/.dev: requirements.txt requirements-dev.txt | $(VENV)/.python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@ $(VENV)/.run
+
+$(VENV)/.bench: bench/requirements.txt | $(VENV)/.dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt
+	@touch $@
