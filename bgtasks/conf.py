@@ -1,0 +1,102 @@
+"""The settings, typed and read when they are asked for.
+
+Those of django-background-tasks keep their names and meaning. Ours begin with ``BGTASKS_``;
+the docs list them all.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+
+# `MAX_RUN_TIME = 9999999999` means "never" in projects out there; a timedelta of that overflows.
+TEN_YEARS = 10 * 365 * 24 * 3600.0
+
+MAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+
+RETENTION = {
+    "succeeded": timedelta(days=7),
+    "failed": timedelta(days=90),
+    "cancelled": timedelta(days=7),
+}
+
+
+def _first(names: tuple[str, ...], default: Any) -> Any:
+    return next((getattr(settings, name) for name in names if hasattr(settings, name)), default)
+
+
+def max_attempts() -> int:
+    """How often a task is tried at most."""
+    return int(_first(("BACKGROUND_TASK_MAX_ATTEMPTS", "MAX_ATTEMPTS"), 25))
+
+
+def max_run_time() -> float | None:
+    """Seconds that a task may run, or None where the project sets no limit."""
+    limit = _first(("BACKGROUND_TASK_MAX_RUN_TIME", "MAX_RUN_TIME"), None)
+    return None if limit is None else min(float(limit), TEN_YEARS)
+
+
+def stock_lock_time() -> float:
+    """Seconds after which a lock that no worker of ours holds is taken for dead."""
+    limit = max_run_time()
+    return 3600.0 if limit is None else limit
+
+
+def threads() -> int:
+    """Tasks that one process runs at the same time."""
+    if not getattr(settings, "BACKGROUND_TASK_RUN_ASYNC", False):
+        return 1
+    return int(getattr(settings, "BACKGROUND_TASK_ASYNC_THREADS", os.cpu_count() or 1))
+
+
+def coroutines() -> int:
+    """Rows of ``async def`` tasks that one process runs at the same time."""
+    return int(getattr(settings, "BGTASKS_COROUTINES", 200))
+
+
+def lowest_number_first() -> bool:
+    """Whether priorities are nice values: the lowest number runs first."""
+    return getattr(settings, "BACKGROUND_TASK_PRIORITY_ORDERING", "DESC") == "ASC"
+
+
+def as_stored(priority: int) -> int:
+    """A priority of which the highest runs first, as the row has it; and the other way round."""
+    return -priority if lowest_number_first() else priority
+
+
+def lease() -> float:
+    """Seconds that a worker's claims outlive its last heartbeat."""
+    return float(getattr(settings, "BGTASKS_LEASE", 15))
+
+
+def grace() -> float:
+    """Seconds that running tasks have left when the worker is told to stop."""
+    return float(getattr(settings, "BGTASKS_GRACE", 25))
+
+
+def retention() -> dict[str, timedelta | None]:
+    """How long an outcome is kept, by state; None is for ever."""
+    return {**RETENTION, **getattr(settings, "BGTASKS_RETENTION", {})}
+
+
+def eager() -> bool:
+    """Whether a task runs inside the call that enqueues it, which is for tests."""
+    return bool(getattr(settings, "BGTASKS_EAGER", False))
+
+
+def eager_propagates() -> bool:
+    """Whether what such a task raises is raised to the caller."""
+    return bool(getattr(settings, "BGTASKS_EAGER_PROPAGATES", True))
+
+
+def mail_backend() -> str:
+    """The backend that really sends what `bgtasks.mail` has queued."""
+    return str(getattr(settings, "BGTASKS_EMAIL_BACKEND", MAIL_BACKEND))
+
+
+def mail_max_size() -> int:
+    """Bytes that a mail may have, attachments and all."""
+    return int(getattr(settings, "BGTASKS_MAIL_MAX_SIZE", 10 * 1024 * 1024))

@@ -1,0 +1,174 @@
+"""The tables beside those of django-background-tasks, which stay as they are."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from background_task.models import CompletedTask, Task
+from django.db import models
+
+__all__ = [
+    "Attempt",
+    "CallOptions",
+    "CompletedTask",
+    "Creator",
+    "CronSlot",
+    "Mail",
+    "Outcome",
+    "Progress",
+    "Revocation",
+    "Task",
+    "UniqueKey",
+    "Worker",
+]
+
+
+class Worker(models.Model):
+    """A running supervisor and its lease. The row goes when it ends or is declared dead."""
+
+    name = models.CharField(max_length=32, primary_key=True)
+    host = models.CharField(max_length=255)
+    pid = models.BigIntegerField()
+    processes = models.IntegerField()
+    threads = models.IntegerField()
+    queues = models.JSONField(null=True, help_text="None: every queue.")
+    version = models.CharField(max_length=32)
+    lease = models.FloatField(help_text="Seconds that its claims outlive a heartbeat.")
+    started_at = models.DateTimeField()
+    heartbeat_at = models.DateTimeField(help_text="By the database's clock.")
+
+    def __str__(self) -> str:
+        return f"{self.name} (process {self.pid} on {self.host})"
+
+
+class Outcome(models.Model):
+    """What became of a task. Written in the transaction that removes its row."""
+
+    class State(models.TextChoices):
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+
+    task_id = models.BigIntegerField(primary_key=True, help_text="The id that its row had.")
+    completed_id = models.BigIntegerField(db_index=True, help_text="The CompletedTask's id.")
+    state = models.CharField(max_length=16, choices=State.choices)
+    attempts = models.IntegerField()
+    started_at = models.DateTimeField(null=True, help_text="The last attempt; None: not run.")
+    finished_at = models.DateTimeField()
+    # NULL, for most have neither, and PostgreSQL then stores nothing.
+    result = models.TextField(  # noqa: DJ001
+        null=True, help_text="What it returned, as JSON; None for None."
+    )
+    exception = models.TextField(  # noqa: DJ001
+        null=True, help_text="The class and the arguments, as JSON."
+    )
+
+    class Meta:
+        indexes: ClassVar = [
+            models.Index(fields=["state", "finished_at"], name="bgtasks_outcome_age"),
+        ]
+
+    def __str__(self) -> str:
+        return f"task {self.task_id} {self.state}"
+
+
+class Attempt(models.Model):
+    """A run that did not succeed. Successful ones leave an Outcome only."""
+
+    class State(models.TextChoices):
+        FAILED = "failed", "failed"
+        TIMED_OUT = "timed_out", "timed out"
+        LOST = "lost", "lost: its worker died"
+        STOPPED = "stopped", "stopped: its worker was told to end"
+
+    task_id = models.BigIntegerField(db_index=True)
+    number = models.IntegerField(help_text="1 for the first.")
+    state = models.CharField(max_length=16, choices=State.choices)
+    claim = models.CharField(max_length=64, help_text="What the row's locked_by was.")
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(db_index=True)
+    error = models.TextField()
+
+    def __str__(self) -> str:
+        return f"attempt {self.number} of task {self.task_id} {self.state}"
+
+
+class Progress(models.Model):
+    """How far a running task has come, by its own word."""
+
+    task_id = models.BigIntegerField(primary_key=True)
+    attempt = models.IntegerField(help_text="Which run told it.")
+    done = models.FloatField()
+    total = models.FloatField(null=True)
+    message = models.TextField(blank=True)
+    updated_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"task {self.task_id}: {self.done:g} of {self.total or '?'}"
+
+
+class CallOptions(models.Model):
+    """What one call asked for that the task's table has no column for. Most calls have none."""
+
+    task_id = models.BigIntegerField(primary_key=True)
+    options = models.TextField(help_text="A JSON object.")
+
+    def __str__(self) -> str:
+        return f"task {self.task_id}: {self.options}"
+
+
+class UniqueKey(models.Model):
+    """The row that stands for all calls with one key, as long as that row is in the queue."""
+
+    key = models.CharField(max_length=64, primary_key=True)
+    task_id = models.BigIntegerField(db_index=True)
+    nonce = models.BigIntegerField(help_text="Of the call that took the key last.")
+    taken_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.key}: task {self.task_id}"
+
+
+class Creator(models.Model):
+    """Who enqueued a row, where the task's own column, of integers, cannot say it."""
+
+    task_id = models.BigIntegerField(primary_key=True)
+    model = models.CharField(max_length=201, help_text="app_label.model, in lower case.")
+    object_id = models.CharField(max_length=255)
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["model", "object_id"], name="bgtasks_creator_of")]
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.object_id}"
+
+
+class CronSlot(models.Model):
+    """The last time of a ``cron`` line for which a row was enqueued."""
+
+    name = models.CharField(max_length=190, primary_key=True, help_text="The task's.")
+    slot = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.name} at {self.slot}"
+
+
+class Revocation(models.Model):
+    """A run that its worker is to end. Its outcome is written already."""
+
+    task_id = models.BigIntegerField(primary_key=True)
+    worker = models.CharField(max_length=32, db_index=True)
+    requested_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"task {self.task_id} of worker {self.worker}"
+
+
+class Mail(models.Model):
+    """A mail that waits to be sent. The row goes when it has been."""
+
+    body = models.TextField(help_text="Encrypted.")
+    created_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"mail {self.pk}"

@@ -1,0 +1,215 @@
+"""Putting rows in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b, sha1
+from typing import Any
+
+from background_task.models import Task
+from django.db import transaction
+from django.db.models import Field
+from django.db.models.signals import post_save, pre_save
+
+from bgtasks import codec
+from bgtasks.exceptions import NotJSON
+from bgtasks.queue import calloptions, creators, notify, unique
+from bgtasks.queue import database as db
+
+
+def parameters(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """The arguments as a row keeps them.
+
+    Raises:
+        NotJSON: names the argument.
+    """
+    try:
+        return codec.dumps((args, kwargs))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise NotJSON(_complaint(name, args, kwargs, error)) from error
+
+
+def _complaint(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], error: Exception) -> str:
+    arguments = {str(place): value for place, value in enumerate(args, 1)} | dict(kwargs)
+    for place, value in arguments.items():
+        try:
+            codec.dumps(value)
+        except (TypeError, ValueError, RecursionError) as reason:
+            return (
+                f"Argument {place} of {name} is a {type(value).__name__} that a row cannot carry "
+                f"({reason}). Pass what JSON knows (text, numbers, lists, dicts with text as "
+                "keys), a date, a time, a timedelta, a Decimal or a UUID; of a model instance its "
+                "primary key."
+            )
+    return f"The arguments of {name} cannot be written as JSON: {error}"
+
+
+def fingerprint(name: str, params: str) -> str:
+    """The ``task_hash``, the same as django-background-tasks makes."""
+    return sha1((name + params).encode(), usedforsecurity=False).hexdigest()
+
+
+def serialise(task_hash: str) -> None:
+    """Make enqueuers of the same call wait for each other until the transaction's end."""
+    if db.on_postgresql():
+        key = int.from_bytes(blake2b(task_hash.encode(), digest_size=8).digest(), signed=True)
+        db.fetch("SELECT pg_advisory_xact_lock(%s)", [key])
+    else:
+        # A write that changes nothing takes SQLite's one write lock all the same.
+        db.execute(f"UPDATE {db.TASKS} SET id = id WHERE id = -1")
+
+
+def waiting(task_hash: str, queue: str | None) -> Any:
+    """Rows of one call in one queue that no worker has taken."""
+    rows = Task.objects.using(db.alias()).filter(
+        task_hash=task_hash, locked_by=None, failed_at=None
+    )
+    return rows.filter(queue=queue) if queue else rows.filter(queue__isnull=True)
+
+
+def insert(row: Task, options: Mapping[str, Any] | None = None) -> Task:
+    """Insert a row.
+
+    Args:
+        options: what the call asked for besides; see `calloptions`.
+    """
+    if not options:
+        row.save(using=db.alias())
+        return row
+    with transaction.atomic(using=db.alias()):
+        row.save(using=db.alias())
+        calloptions.insert(row, options)
+    return row
+
+
+def insert_unique(
+    row: Task, key: str, options: Mapping[str, Any] | None = None
+) -> tuple[Task, bool]:
+    """Insert a row unless one with the same key waits or runs.
+
+    Returns:
+        The row that has the key now, and whether it is new.
+    """
+    while True:
+        with transaction.atomic(using=db.alias()):
+            task_id, is_ours = unique.take(key)
+            if is_ours:
+                row.pk = task_id
+                row.save(using=db.alias(), force_insert=True)
+                calloptions.insert(row, options or {})
+                return row, True
+            if existing := unique.holder(task_id):
+                return existing, False
+        # It has ended in this moment, so that the next try finds its outcome.
+
+
+# How many rows one statement inserts. More gain nothing, and cost memory.
+CHUNK = 5000
+
+
+def insert_many(like: Task, params: Sequence[str]) -> list[Task]:
+    """Insert rows that differ in their arguments only, all in one transaction.
+
+    Args:
+        like: what they have in common; not saved itself.
+        params: the arguments of each, as `parameters` gives them.
+
+    Returns:
+        The rows, in the order of the arguments.
+    """
+    pairs = [(each, fingerprint(like.task_name, each)) for each in params]
+    common = {field.attname: getattr(like, field.attname) for field in _common_fields()}
+    creator = like.__dict__.get("_bgtasks_creator")
+    using = db.alias()
+    heard = any(signal.has_listeners(Task) for signal in (pre_save, post_save))
+    with transaction.atomic(using=using):
+        if heard or db.init_is_heard():
+            rows = [Task(**common, task_params=each, task_hash=hash_) for each, hash_ in pairs]
+            for row in rows:
+                if creator is not None:
+                    row.creator = creator
+                insert(row)
+            return rows
+        ids = [
+            pk
+            for start in range(0, len(pairs), CHUNK)
+            for pk in _insert_chunk(like, pairs[start : start + CHUNK])
+        ]
+        rows = [
+            db.stored(using, {**common, "id": pk, "task_params": each, "task_hash": task_hash})
+            for pk, (each, task_hash) in zip(ids, pairs, strict=True)
+        ]
+        if creator is not None:
+            creators.insert_many(rows, creator)
+        notify.tell()
+    return rows
+
+
+def _insert_chunk(like: Task, pairs: Sequence[tuple[str, str]]) -> list[int]:
+    """Insert rows; returns their ids in the order of the pairs of arguments and hash."""
+    fields = _common_fields()
+    connection = db.connection()
+    common = [field.get_db_prep_save(field.pre_save(like, True), connection) for field in fields]
+    if db.on_postgresql():
+        source = "unnest(%s::text[], %s::varchar[]) WITH ORDINALITY AS call(params, hash, place)"
+        given: list[Any] = [list(column) for column in zip(*pairs, strict=True)]
+    else:
+        source = (
+            "(SELECT json_extract(value, '$[0]') AS params, json_extract(value, '$[1]') AS hash, "
+            "key AS place FROM json_each(%s)) AS call"
+        )
+        given = [json.dumps(pairs)]
+    columns = ", ".join(str(field.column) for field in fields)
+    ids = db.fetch(
+        f"INSERT INTO {db.TASKS} (task_params, task_hash, {columns}) "
+        f"SELECT params, hash, {', '.join(map(_typed, fields))} FROM {source} "
+        "ORDER BY place RETURNING id",
+        [*common, *given],
+    )
+    # They are given out in the order of the rows; RETURNING promises none.
+    return sorted(pk for (pk,) in ids)
+
+
+_VARYING = ("task_params", "task_hash")
+
+
+def _common_fields() -> list[Field[Any, Any]]:
+    return [f for f in Task._meta.concrete_fields if f.attname not in {"id", *_VARYING}]
+
+
+def _typed(field: Field[Any, Any]) -> str:
+    """A parameter. PostgreSQL must be told of what type a NULL in a SELECT is.
+
+    Without a length: to one of varchar(255) it would cut what is longer, and say nothing.
+    """
+    type_ = str(field.db_type(db.connection())).partition("(")[0]
+    return f"%s::{type_}" if db.on_postgresql() else "%s"
+
+
+def insert_unless_waiting(
+    row: Task, reschedule: bool, options: Mapping[str, Any] | None = None
+) -> tuple[Task, bool]:
+    """Insert a row unless one for the same call in the same queue waits already.
+
+    Args:
+        reschedule: give the one that waits the new one's ``run_at`` and ``priority``.
+
+    Returns:
+        The row that waits now, and whether it is new.
+    """
+    with transaction.atomic(using=db.alias()):
+        serialise(row.task_hash)
+        found = waiting(row.task_hash, row.queue)
+        if reschedule and found.update(run_at=row.run_at, priority=row.priority):
+            notify.tell()
+        existing = found.order_by("pk").first()
+        return (existing, False) if existing else (insert(row, options), True)
+
+
+def replace(row: Task, options: Mapping[str, Any] | None = None) -> Task:
+    """Insert a row in place of those that wait for the same call in the same queue."""
+    with transaction.atomic(using=db.alias()):
+        serialise(row.task_hash)
+        waiting(row.task_hash, row.queue).delete()
+        return insert(row, options)

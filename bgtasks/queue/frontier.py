@@ -1,0 +1,297 @@
+"""How far a worker has read the queue: claiming costs the same however long it is.
+
+The queue is read level by level: the rows of one priority, and where the worker serves named
+queues, of one of them, in the order of their ``run_at``. Where a claim has ended the next one
+goes on. To begin at the head each time would read past everything there that is not for us:
+rows of tasks that this process does not know, and on PostgreSQL what has been finished, as long
+as a transaction elsewhere may still see it. From time to time it is read from the head all the
+same, for a row may arrive behind us: one that is handed back, or committed late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from background_task.models import Task
+from django.utils import timezone
+
+from bgtasks import conf
+from bgtasks.clock import elapsed
+from bgtasks.queue import database as db
+from bgtasks.queue.indexes import FREE
+
+# What may read much and find little, a level from its head, or past the rows of others, is done
+# again after this many times as long as it took: it never costs more than a twentieth of the time.
+REST = 20
+# Where a level had no more rows, the next claim begins this much before the present, for rows
+# whose enqueuers have not committed yet.
+LATE = timedelta(seconds=5)
+# How many levels are looked at in one statement, and how far ahead for what becomes ready.
+LEVELS = 200
+HORIZON = timedelta(hours=1)
+NO_QUEUES: Sequence[str | None] = (None,)
+# int4; a row that somebody set to the end of it must not fail the claim of its neighbours.
+MOST_ATTEMPTS = 2**31 - 1
+
+
+Writing = AbstractContextManager[Callable[[int], None]]
+
+
+@dataclass(slots=True)
+class Level:
+    """The rows of one priority, in one queue or in all.
+
+    Attributes:
+        ready: a row of it is, though perhaps not one for us.
+        due_in: seconds until the next one will be; None if that is far off.
+        skipped: the last claim found nothing after the frontier, and did not read from the head.
+        after: ``run_at``, as the database writes it, and id of the last row that was read.
+        from_head_at: when to read it from its head again, by `elapsed()`.
+        rest_until: not to be read before, for all that was ready there was for others.
+    """
+
+    queue: str | None
+    priority: Any  # SQLite keeps one that is no number
+    ready: bool = False
+    due_in: float | None = None
+    skipped: bool = False
+    after: tuple[Any, int] | None = None
+    from_head_at: float = 0.0
+    rest_until: float = 0.0
+
+
+class Frontier:
+    """Claims rows for one worker process.
+
+    Args:
+        names: the tasks that it knows; others wait for a worker that does.
+        queues: only rows of these queues; None for all.
+        worker: claim only while this worker stands in the workers' table, that is, while
+            nobody has declared it dead.
+        writing: gives a context for each statement that writes, and that what is to be told how
+            many rows it wrote.
+    """
+
+    def __init__(
+        self,
+        names: Collection[str],
+        queues: Sequence[str] | None = None,
+        worker: str | None = None,
+        writing: Callable[[], Writing] = lambda: nullcontext(lambda _: None),
+    ) -> None:
+        self._names = db.members(names)
+        self._queues = queues
+        self._worker = worker
+        self._writing = writing
+        self._levels: dict[tuple[str | None, Any], Level] = {}
+        self._known = self._levels  # those of the last look: what came to light of them is kept
+        self._ready: list[Level] = []
+        self._look_at = 0.0
+        self._last: Any = None
+
+    def take(self, token: str, limit: int) -> list[Task]:
+        """Claim up to ``limit`` ready rows, the most urgent first.
+
+        Each level's in one statement: no other worker takes the same rows, and a crash leaves
+        all or none taken. The claim counts the attempt.
+
+        Args:
+            token: what ``locked_by`` becomes.
+
+        Returns:
+            The rows, without their dates, which Django fetches when one is read.
+        """
+        looked = elapsed() >= self._look_at
+        more = self._look() if looked else False
+        rows = self._advance(token, limit)
+        if len(rows) < limit and not looked:
+            more = self._look()
+            rows += self._advance(token, limit - len(rows))
+        while len(rows) < limit and more:
+            more = self._look(further=True)
+            rows += self._advance(token, limit - len(rows))
+        return rows
+
+    @property
+    def due_in(self) -> float | None:
+        """Seconds from the last look until it is worth another, if that is known."""
+        levels = self._levels.values()
+        later = [level.due_in for level in levels if level.due_in is not None]
+        later += [level.from_head_at - elapsed() for level in levels if level.skipped]
+        return max(0.0, min(later)) if later else None
+
+    @property
+    def certain(self) -> bool:
+        """Whether what was found is all that there was, also behind the frontier."""
+        return not any(level.skipped for level in self._levels.values())
+
+    def _look(self, further: bool = False) -> bool:
+        """See which levels there are, and which have a row that is ready.
+
+        Args:
+            further: those after the last ones; else the first.
+
+        Returns:
+            Whether there may be more.
+        """
+        began = elapsed()
+        if not further:
+            self._known, self._levels, self._ready, self._last = self._levels, {}, [], None
+        found = [
+            (queue, *values)
+            for queue in self._queues or NO_QUEUES
+            for values in db.fetch(*_levels(queue, self._last))
+        ]
+        ready = []
+        for queue, priority, is_ready, due_in in found:
+            level = self._known.get((queue, priority)) or Level(queue, priority)
+            level.ready = bool(is_ready) and level.rest_until <= began
+            level.due_in = None if due_in is None else max(0.0, float(due_in))
+            level.skipped = bool(is_ready) and not level.ready
+            self._levels[queue, priority] = level
+            if level.ready:
+                ready.append(level)
+        # Their order is that of each queue's statement.
+        self._ready = _most_urgent_first(ready) if self._queues else ready
+        now = elapsed()
+        self._look_at = now + REST * (now - began)
+        # Named queues are few, and so are their levels: those are found in one go.
+        more = not self._queues and len(found) == LEVELS
+        self._last = found[-1][1] if more else None
+        return more
+
+    def _advance(self, token: str, limit: int) -> list[Task]:
+        rows: list[Task] = []
+        while self._ready and len(rows) < limit:
+            level = self._ready[0]
+            wanted = limit - len(rows)
+            taken = self._claim(level, token, wanted)
+            rows += taken
+            if len(taken) < wanted:
+                self._ready.pop(0)
+        return rows
+
+    def _claim(self, level: Level, token: str, limit: int) -> list[Task]:
+        with self._writing() as wrote:
+            began, now = elapsed(), timezone.now()
+            from_head = level.after is None or began >= level.from_head_at
+            after = None if from_head else level.after
+            found = db.fetch(*_claim(level, after, self._names, self._worker, now, token, limit))
+            ended = elapsed()
+            wrote(len(found))
+        if from_head:
+            level.from_head_at = ended + REST * (ended - began)
+        elif not found:
+            level.rest_until = ended + REST * (ended - began)
+        level.skipped = not from_head and len(found) < limit
+        found.sort(key=lambda row: row[-3:-1])  # RETURNING promises no order
+        if len(found) == limit:
+            level.after = found[-1][-3], found[-1][-2]
+        else:
+            level.after = db.moment(now - LATE), 0
+        rows = db.instances(row[:-3] for row in found)
+        for row, (*_, options) in zip(rows, found, strict=True):
+            if options is not None:
+                db.set_options(row, options)
+        return rows
+
+
+def _most_urgent_first(levels: list[Level]) -> list[Level]:
+    sign = 1 if conf.lowest_number_first() else -1
+
+    def urgency(level: Level) -> Any:
+        number = isinstance(level.priority, int | float)
+        return (not number, sign * level.priority if number else 0)
+
+    return sorted(levels, key=urgency)
+
+
+def _levels(queue: str | None, beyond: Any = None) -> tuple[str, list[Any]]:
+    """SQL for the priorities of free rows, whether one is ready, and when the next one will be.
+
+    A loose index scan: it reads three rows of each level, however many there are.
+
+    Args:
+        beyond: only what is less urgent than this priority; all in a named queue.
+    """
+    free, of_queue = (f"{FREE} AND queue = %s", [queue]) if queue else (FREE, [])
+    further, order = (">", "ASC") if conf.lowest_number_first() else ("<", "DESC")
+    start, after = (f" AND priority {further} %s", [beyond]) if beyond is not None else ("", [])
+    now = timezone.now()
+    if db.on_postgresql():
+        due_in = "EXTRACT(EPOCH FROM LEAST(run_at, %s) - %s)"  # for there is infinity too
+    else:
+        due_in = "(julianday(MIN(run_at, %s)) - julianday(%s)) * 86400"
+    tasks, limit = db.TASKS, "" if queue else f"LIMIT {LEVELS}"
+    of_level = f"FROM {tasks} WHERE {free} AND {tasks}.priority = level.priority"
+    sql = (
+        "WITH RECURSIVE level(priority) AS (SELECT * FROM ("
+        f"SELECT priority FROM {tasks} WHERE {free}{start} ORDER BY priority {order} LIMIT 1"
+        f") AS head UNION ALL SELECT (SELECT {tasks}.priority FROM {tasks} WHERE {free} "
+        f"AND {tasks}.priority {further} level.priority "
+        f"ORDER BY {tasks}.priority {order} LIMIT 1) "
+        "FROM level WHERE level.priority IS NOT NULL) SELECT priority, "
+        f"(SELECT run_at <= %s {of_level} ORDER BY run_at, id LIMIT 1), "
+        f"(SELECT {due_in} {of_level} AND run_at > %s ORDER BY run_at, id LIMIT 1) "
+        f"FROM level WHERE priority IS NOT NULL {limit}"
+    )
+    present, horizon = db.moment(now), db.moment(now + HORIZON)
+    # In the order of the text: the first level, the further ones, and what is told of each.
+    params = [*of_queue, *after, *of_queue, present, *of_queue]
+    return sql, [*params, horizon, present, *of_queue, present]
+
+
+def _claim(
+    level: Level,
+    after: tuple[Any, int] | None,
+    names: Any,
+    worker: str | None,
+    now: datetime,
+    token: str,
+    limit: int,
+) -> tuple[str, list[Any]]:
+    """SQL that claims rows of a level.
+
+    Returns `db.FIELDS`, ``run_at`` as text, the id, and the call's options or NULL.
+    """
+    where, params = zip(*_conditions(level, after, names, worker, now), strict=True)
+    ready = (
+        f"SELECT id FROM {db.TASKS} WHERE {' AND '.join([FREE, *where])} "
+        "ORDER BY run_at, id LIMIT %s"
+    )
+    chosen = [value for values in params for value in values]
+    changes = (
+        f"locked_by = %s, locked_at = {db.clock()}, "
+        f"attempts = CASE WHEN attempts < {MOST_ATTEMPTS} THEN attempts + 1 ELSE attempts END"
+    )
+    options = f"(SELECT options FROM {db.OPTIONS} WHERE task_id = {db.TASKS}.id)"
+    returned = f"{db.columns()}, CAST({db.TASKS}.run_at AS text), {db.TASKS}.id, {options}"
+    if db.on_postgresql():
+        # MATERIALIZED: inlined, the planner may run the LIMIT again for every row it joins.
+        sql = (
+            f"WITH ready AS MATERIALIZED ({ready} FOR UPDATE SKIP LOCKED) "
+            f"UPDATE {db.TASKS} SET {changes} FROM ready WHERE {db.TASKS}.id = ready.id "
+            f"RETURNING {returned}"
+        )
+        return sql, [*chosen, limit, token]
+    sql = f"UPDATE {db.TASKS} SET {changes} WHERE id IN ({ready}) RETURNING {returned}"
+    return sql, [token, *chosen, limit]
+
+
+def _conditions(
+    level: Level, after: tuple[Any, int] | None, names: Any, worker: str | None, now: datetime
+) -> Iterator[tuple[str, list[Any]]]:
+    yield "priority = %s", [level.priority]
+    if level.queue:
+        yield "queue = %s", [level.queue]
+    yield "run_at <= %s", [db.moment(now)]
+    if after:
+        cast = "::timestamptz" if db.on_postgresql() else ""
+        yield f"(run_at, id) > (%s{cast}, %s)", list(after)
+    yield db.is_member("task_name", "varchar"), [names]
+    if worker:
+        yield f"EXISTS (SELECT 1 FROM {db.WORKERS} WHERE name = %s)", [worker]

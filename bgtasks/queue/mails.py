@@ -1,0 +1,66 @@
+"""Mails that wait to be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+from django.utils import timezone
+
+from bgtasks.models import Mail, Task
+from bgtasks.queue import database as db
+from bgtasks.queue import enqueue
+
+# The task that sends one; its rows carry a mail's id and nothing else.
+TASK = "bgtasks.mail.send"
+MAILS = Mail._meta.db_table
+
+# Mails deleted in one transaction: on SQLite it keeps every other writer waiting.
+BATCH = 500
+# What one statement may insert. PostgreSQL takes a gigabyte, and a mail may be many megabytes.
+STATEMENT = 4 * 1024 * 1024
+
+
+def store(bodies: Sequence[str]) -> list[int]:
+    """Insert mails; returns their ids, in the order of the bodies."""
+    now = timezone.now()
+    rows = [Mail(body=body, created_at=now) for body in bodies]
+    at_once = max(1, STATEMENT // max(map(len, bodies), default=1))
+    # No signals: rows of our own.
+    Mail.objects.using(db.alias()).bulk_create(rows, batch_size=at_once)
+    return [row.pk for row in rows]
+
+
+def body(mail_id: int) -> str | None:
+    """The body as it was stored, or None where there is no such mail."""
+    found = Mail.objects.using(db.alias()).filter(pk=mail_id)
+    return found.values_list("body", flat=True).first()
+
+
+def remove(mail_id: int) -> None:
+    db.execute(f"DELETE FROM {MAILS} WHERE id = %s", [mail_id])
+
+
+def prune(age: timedelta) -> Iterator[int]:
+    """Delete mails older than ``age`` whose task is no more: it failed for good, or was deleted.
+
+    A mail whose task is still in the queue stays, however old it is.
+
+    Yields:
+        The number of mails deleted, after each batch.
+    """
+    old = Mail.objects.using(db.alias()).filter(created_at__lt=timezone.now() - age).order_by("pk")
+    last = 0
+    while batch := list(old.filter(pk__gt=last).values_list("pk", flat=True)[:BATCH]):
+        last = batch[-1]
+        waiting = _waiting(batch)
+        if stray := [pk for pk in batch if pk not in waiting]:
+            old.filter(pk__in=stray).order_by().delete()
+            yield len(stray)
+
+
+def _waiting(mail_ids: Sequence[int]) -> set[int]:
+    """Those of the mails that have a task in the queue."""
+    hashes = {enqueue.fingerprint(TASK, enqueue.parameters(TASK, [pk], {})): pk for pk in mail_ids}
+    rows = Task.objects.using(db.alias()).filter(task_hash__in=list(hashes))
+    return {hashes[found] for found in rows.values_list("task_hash", flat=True)}

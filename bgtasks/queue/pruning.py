@@ -1,0 +1,119 @@
+"""Forgetting what has been done, by age and a little at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef, QuerySet
+from django.utils import timezone
+
+from bgtasks.models import (
+    Attempt,
+    CallOptions,
+    CompletedTask,
+    Creator,
+    Outcome,
+    Progress,
+    Revocation,
+    Task,
+    UniqueKey,
+)
+from bgtasks.queue import database as db
+from bgtasks.queue import mails
+
+# Rows deleted in one transaction: on SQLite it keeps every other writer waiting.
+BATCH = 500
+
+
+def prune(retention: Mapping[str, timedelta | None]) -> Iterator[int]:
+    """Delete outcomes older than their state's retention, and their completed rows.
+
+    Yields:
+        The number of tasks forgotten, after each batch.
+    """
+    for state, age in retention.items():
+        if age is None:
+            continue
+        old = Outcome.objects.using(db.alias()).filter(
+            state=state, finished_at__lt=timezone.now() - age
+        )
+        while batch := dict(old.values_list("task_id", "completed_id")[:BATCH]):
+            forget(batch)
+            yield len(batch)
+    ages = [age for age in retention.values() if age is not None]
+    if len(ages) == len(retention):
+        yield from _prune_stray_attempts(max(ages))
+        yield from _prune_strays(max(ages))
+    if (age := retention.get("failed")) is not None:
+        yield from mails.prune(age)
+
+
+# What is kept of a task beside its outcome, and goes with it.
+BESIDE = (Progress, CallOptions, Creator)
+
+
+def forget(batch: Mapping[int, int]) -> None:
+    """Delete all that is kept of tasks.
+
+    Args:
+        batch: the ids that they had, with those of their completed rows.
+    """
+    using = db.alias()
+    with transaction.atomic(using=using):
+        Outcome.objects.using(using).filter(pk__in=list(batch)).delete()
+        Attempt.objects.using(using).filter(task_id__in=list(batch)).delete()
+        for model in BESIDE:
+            model._base_manager.using(using).filter(pk__in=list(batch)).delete()
+        CompletedTask.objects.using(using).filter(pk__in=list(batch.values())).delete()
+
+
+def _prune_stray_attempts(age: timedelta) -> Iterator[int]:
+    """Attempts of rows that were deleted, or that a stock worker finished: no outcome has them."""
+    strays = Attempt.objects.using(db.alias()).filter(
+        ~Exists(Outcome.objects.using(db.alias()).filter(pk=OuterRef("task_id"))),
+        ~Exists(Task.objects.using(db.alias()).filter(pk=OuterRef("task_id"))),
+        ended_at__lt=timezone.now() - age,
+    )
+    while batch := list(strays.values_list("pk", flat=True)[:BATCH]):
+        Attempt.objects.using(db.alias()).filter(pk__in=batch).delete()
+        yield len(batch)
+
+
+def _prune_strays(age: timedelta) -> Iterator[int]:
+    """What was kept beside rows that were deleted, or that a stock worker finished; old keys."""
+    using, before = db.alias(), timezone.now() - age
+    gone = {
+        "queued": ~Exists(Task.objects.using(using).filter(pk=OuterRef("pk"))),
+        "ended": ~Exists(Outcome.objects.using(using).filter(pk=OuterRef("pk"))),
+    }
+    strays: list[QuerySet[Any]] = [
+        model._base_manager.using(using).filter(*gone.values()) for model in BESIDE
+    ]
+    strays += [
+        Revocation.objects.using(using).filter(requested_at__lt=before),
+        UniqueKey.objects.using(using).filter(
+            ~Exists(Task.objects.using(using).filter(pk=OuterRef("task_id"))), taken_at__lt=before
+        ),
+    ]
+    for rows in strays:
+        while batch := list(rows.values_list("pk", flat=True)[:BATCH]):
+            rows.filter(pk__in=batch).delete()
+            yield len(batch)
+
+
+def prune_stock(age: timedelta) -> Iterator[int]:
+    """Delete completed rows older than ``age`` that a stock worker left: they have no outcome.
+
+    Yields:
+        The number of rows deleted, after each batch.
+    """
+    ours = Outcome.objects.using(db.alias()).filter(completed_id=OuterRef("pk"))
+    old = CompletedTask.objects.using(db.alias()).filter(
+        ~Exists(ours), run_at__lt=timezone.now() - age
+    )
+    while batch := list(old.values_list("pk", flat=True)[:BATCH]):
+        CompletedTask.objects.using(db.alias()).filter(pk__in=batch).delete()
+        yield len(batch)

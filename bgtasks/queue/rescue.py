@@ -1,0 +1,165 @@
+"""Taking a dead worker's rows back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+from datetime import timedelta
+
+from background_task.models import Task
+from django.db import DataError, IntegrityError
+
+from bgtasks import policies, remote, schedule
+from bgtasks.exceptions import TaskTimeout
+from bgtasks.models import Attempt, Worker
+from bgtasks.queue import claims, workers
+from bgtasks.queue import database as db
+from bgtasks.queue.endings import Ending, record_alone, stopped_run
+
+logger = logging.getLogger(__name__)
+
+# A task that was running when this many workers died is taken for their cause.
+MOST_LOST = 3
+# How a lost run's story begins. A row that bears it is started with no other beside it, so
+# that a task which kills its worker costs no neighbour a second attempt.
+LOST = "Lost: "
+# The same of a lost host, the first time: that is seldom the fault of one task.
+LOST_WITH_HOST = "Lost with its host: "
+
+
+def suspect(row: Task) -> bool:
+    """Whether this row's last run ended with its worker."""
+    return bool(row.attempts > 1 and row.last_error.startswith(LOST))
+
+
+def held(prefix: str) -> list[Task]:
+    """The rows held by claims that begin with ``prefix``."""
+    where, params = db.held_by(prefix)
+    return db.instances(db.fetch(f"SELECT {db.columns()} FROM {db.TASKS} WHERE {where}", params))
+
+
+def rescue(
+    prefix: str,
+    story: str,
+    begun: Collection[int] | None = None,
+    timed_out: Mapping[int, float] | None = None,
+    stopped: bool = False,
+    pulse: Callable[[], None] = lambda: None,
+) -> int:
+    """Take back what a dead child or worker held.
+
+    Each row in a transaction of its own; what is not reached, because the database or this
+    process goes away, is found by `rescue_orphans`.
+
+    Args:
+        prefix: of the claims.
+        story: what happened to it; becomes part of the row's.
+        begun: ids of the rows that had been started; the others get their attempt refunded.
+            None if nobody knows: then every row counts as started.
+        timed_out: of those begun, the ones that made it end, with their limits in seconds.
+        stopped: it was made to end, by an operator or for another task's sake; the tasks are
+            not suspected of having killed it.
+        pulse: called between rows, whose receivers may take their time.
+
+    Returns:
+        How many rows were taken back.
+    """
+    rows = held(prefix)
+    started = [row for row in rows if begun is None or row.pk in begun]
+    if len(started) < len(rows):
+        claims.release([row for row in rows if row.pk not in (begun or ())])
+    for row in started:
+        if timed_out and row.pk in timed_out:
+            ending = timeout(row, timed_out[row.pk])
+        elif stopped:
+            ending = stopped_run(row, f"{story} while this ran.")
+        else:
+            ending = _lost(row, story, len(started), with_host=begun is None)
+        _record(ending)
+        pulse()
+    return len(rows)
+
+
+def _record(ending: Ending) -> None:
+    """Record an ending; if it cannot be recorded, do not keep the others waiting."""
+    row = ending.row
+    try:
+        record_alone(ending)
+    except (DataError, IntegrityError):
+        logger.exception("Task %s (id %s) cannot be taken back; it stays locked.", row, row.pk)
+
+
+def timeout(row: Task, limit: float) -> Ending:
+    """The ending of a run that took too long."""
+    text = f"Timed out: it ran longer than {limit:g} s and was ended with its process."
+    policy = policies.of(row.task_name)
+    backoff = None if callable(policy.backoff) else policy.backoff  # that is for workers to call
+    again = row.attempts < policy.most_attempts
+    delay = schedule.backoff(row.attempts, backoff) if again else None
+    error = remote.describe(TaskTimeout(text))
+    return Ending(row, Attempt.State.TIMED_OUT, text, delay, exception=error)
+
+
+def _lost(row: Task, story: str, beside: int, with_host: bool) -> Ending:
+    attempts = Attempt.objects.using(db.alias()).filter(task_id=row.pk, state=Attempt.State.LOST)
+    lost = attempts.count() + 1
+    company = f" (one of {beside})" if beside > 1 else ""
+    begin = LOST_WITH_HOST if with_host and lost == 1 else LOST
+    text = f"{begin}{story} while attempt {row.attempts} of this task ran{company}."
+    if lost >= MOST_LOST:
+        text += f" It has cost {lost} workers and is not tried again."
+        return Ending(row, Attempt.State.LOST, text)
+    if policies.of(row.task_name).on_worker_lost == "fail":
+        text += ' It is not run again, for it says on_worker_lost="fail".'
+        return Ending(row, Attempt.State.LOST, text)
+    # The first loss is as a rule no fault of the task's: it runs again at once.
+    delay = timedelta(0) if lost == 1 else schedule.backoff(lost)
+    return Ending(row, Attempt.State.LOST, text, delay)
+
+
+def rescue_worker(
+    peer: workers.Peer, gone: bool = False, pulse: Callable[[], None] = lambda: None
+) -> tuple[bool, int]:
+    """Declare a worker dead, and take its rows back.
+
+    Args:
+        gone: it is known that all its processes have ended; otherwise its lease must be over.
+
+    Returns:
+        Whether it was we who did it, for it may be alive or another rescuer faster; and how many
+        rows it held.
+    """
+    if not workers.bury(peer.name, gone):
+        return False, 0
+    how = "was killed" if gone else "sent no heartbeat for the length of its lease"
+    return True, rescue(f"{peer.name}.", f"{peer} {how}", pulse=pulse)
+
+
+def release_strays(worker: str, children: Collection[int]) -> int:
+    """Hand back what a child claimed that is dead and was rescued already.
+
+    A claim that was under way when the child was killed is carried out by the database all the
+    same, after its rows were counted. Nothing of it had begun.
+
+    Args:
+        worker: our own name.
+        children: the numbers of those that live, or are still to be rescued.
+    """
+    where, params = db.held_by(f"{worker}.")
+    found = db.fetch(f"SELECT DISTINCT locked_by FROM {db.TASKS} WHERE {where}", params)
+    prefixes = {claim.rpartition("-")[0] for (claim,) in found}
+    strays = prefixes - {f"{worker}.{number}" for number in children}
+    return sum(rescue(f"{prefix}-", "its child was dead", begun=()) for prefix in strays)
+
+
+def rescue_orphans(lease: float) -> int:
+    """Take back rows whose claim names a worker that is not in the table.
+
+    That is what stays behind when the workers' table was emptied by hand, or made anew.
+    """
+    ours, params = db.held_by(db.OURS)
+    known = set(Worker.objects.using(db.alias()).values_list("name", flat=True))
+    sql = f"SELECT DISTINCT locked_by FROM {db.TASKS} WHERE {ours} AND {db.age('locked_at')} > %s"
+    names = {claim.partition(".")[0] for (claim,) in db.fetch(sql, [*params, lease])}
+    story = "worker {} is not in the workers' table"
+    return sum(rescue(f"{name}.", story.format(name)) for name in names - known)
