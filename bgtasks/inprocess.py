@@ -1,0 +1,199 @@
+"""Running tasks in the calling process, where forking children cannot work or is not wanted."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+from collections.abc import Sequence
+
+from background_task import tasks as stock
+from django.core import mail
+from django.db import (
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+    close_old_connections,
+    connections,
+)
+
+from bgtasks import conf
+from bgtasks.clock import elapsed
+from bgtasks.cronjobs import Cron
+from bgtasks.exceptions import LeaseLost
+from bgtasks.lease import Lease
+from bgtasks.marks import Marks
+from bgtasks.options import Options
+from bgtasks.queue import rescue, workers
+from bgtasks.queue.claims import Claimant
+from bgtasks.queue.database import connection, in_memory
+from bgtasks.revocations import EVERY, Revocations
+from bgtasks.worker import Worker
+from bgtasks.workload import slots_for
+
+logger = logging.getLogger(__name__)
+
+
+def cannot_fork() -> str:
+    """Why children cannot be forked here; an empty text if they can."""
+    if not hasattr(os, "fork"):
+        return "this system has no fork"
+    if threading.current_thread() is not threading.main_thread():
+        return "this is not the main thread"
+    return cannot_share()
+
+
+def cannot_share() -> str:
+    """Why only this very thread can see the rows; an empty text if others can too."""
+    if custom_runner():
+        return "the project has a runner of its own"
+    database = connection()
+    if in_memory(database):
+        return "the database is in this process's memory"
+    if database.in_atomic_block:
+        return "a transaction is open"
+    if hasattr(mail, "outbox"):  # set_up_test_environment() made it
+        return "this is a test: what tasks change in memory is to be seen"
+    return ""
+
+
+def custom_runner() -> bool:
+    """Whether the project runs rows by a runner of its own."""
+    return type(stock.tasks._runner) is not stock.DBTaskRunner
+
+
+class OneByOne:
+    """Claims, runs and records one row after another, in this thread."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._stopped = threading.Event()
+        # Not in a test or an open transaction, which have what is in them done and no more.
+        self._cron = Cron(enqueued=lambda: None) if custom_runner() else None
+
+    def stop(self, *_: object) -> None:
+        self._stopped.set()
+
+    def run(self) -> None:
+        if cannot_share() and not custom_runner():
+            self._run()
+            return
+        # Nobody else sees to these locks, which are dead to others after MAX_RUN_TIME.
+        locks = threading.Thread(target=self._renew_locks, name="bgtasks-locks", daemon=True)
+        locks.start()
+        try:
+            self._run()
+        finally:
+            self._stopped.set()
+            locks.join()
+
+    def _run(self) -> None:
+        until = elapsed() + self._options.duration if self._options.duration else None
+        while not self._stopped.is_set() and (until is None or elapsed() < until):
+            if self._run_next(self._options.queues or [None]):
+                continue
+            if self._options.drain:
+                return
+            if not connection().in_atomic_block:
+                close_old_connections()
+            rest = self._options.sleep if until is None else until - elapsed()
+            due = self._cron.due_in() if self._cron else rest
+            self._stopped.wait(max(0.0, min(self._options.sleep, rest, due)))
+
+    def _run_next(self, queues: Sequence[str | None]) -> bool:
+        try:
+            if self._cron and self._cron.due_in() <= 0:
+                self._cron.run()
+            return any(stock.tasks.run_next_task(queue) for queue in queues)
+        except (OperationalError, InterfaceError) as error:
+            if connection().in_atomic_block:
+                raise
+            logger.warning("The database does not answer as it should; trying on: %s", error)
+            connections.close_all()
+            return False
+
+    def _renew_locks(self) -> None:
+        name = stock.tasks._runner.worker_name
+        while not self._stopped.wait(conf.stock_lock_time() / 4):
+            try:
+                workers.renew_locks(name)
+            except (DatabaseError, InterfaceError) as error:
+                logger.warning("Locks are not renewed: %s", error)
+            connections.close_all()
+
+
+class InProcess:
+    """A worker without children: its lease is renewed by a thread of the same process.
+
+    A task that holds the interpreter for longer than the lease loses its row here.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._marks = Marks(slots_for(options))
+        self._lease = Lease(options, rescued=self._poke)
+        self._revocations = Revocations()
+        self._worker: Worker | None = None
+        self._kept = threading.Event()
+        self._ended = threading.Event()
+
+    def stop(self, *_: object) -> None:
+        if self._worker:
+            self._worker.stop()
+
+    def _poke(self) -> None:
+        if self._worker:
+            self._worker.poke()
+
+    def run(self) -> None:
+        self._lease.acquire()
+        # Reloading ends the process in the middle of whatever it does.
+        atexit.register(self._give_back)
+        worker = self._worker = Worker(Claimant(self._lease.name, 1), self._marks, self._options)
+        beats = threading.Thread(target=self._beat, name="bgtasks-lease", daemon=True)
+        beats.start()
+        # Before anything is run: what is due by a cron line, and what a dead worker has left.
+        self._kept.wait()
+        timer = threading.Timer(self._options.duration, worker.stop)
+        timer.daemon = True
+        if self._options.duration:
+            timer.start()
+        try:
+            worker.run()
+        finally:
+            timer.cancel()
+            self._ended.set()
+            beats.join()
+            atexit.unregister(self._give_back)
+            self._give_back()
+
+    def _beat(self) -> None:
+        try:
+            while not self._ended.wait(self._keep()):
+                self._revoke()
+        except LeaseLost as error:
+            logger.error("%s Start it again.", error)
+            self.stop()
+        finally:
+            connections.close_all()
+
+    def _keep(self) -> float:
+        try:
+            return min(self._lease.keep(), EVERY)
+        finally:
+            self._kept.set()
+
+    def _revoke(self) -> None:
+        """Cancel coroutines that were called off. A plain function cannot be ended here."""
+        try:
+            if self._revocations.heed(self._lease.name, [self._marks]):
+                self._poke()
+        except (DatabaseError, InterfaceError):  # the lease tells of that
+            connections.close_all()
+
+    def _give_back(self) -> None:
+        story = f"process {os.getpid()} ended or reloaded"
+        # First, for without its lease a thread that still runs claims nothing more.
+        self._lease.release()
+        rescue.rescue(f"{self._lease.name}.", story, begun=self._marks.begun(), stopped=True)

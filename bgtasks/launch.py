@@ -1,0 +1,93 @@
+"""Which way the worker runs here, and what is looked at before it does."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from contextlib import suppress
+
+from django.db import DatabaseError, connections
+from django.utils import autoreload
+
+from bgtasks import checks, inprocess, tasks
+from bgtasks.exceptions import BgtasksError, NotMigrated, TaskModuleError
+from bgtasks.models import Worker
+from bgtasks.options import Options
+from bgtasks.queue.database import alias, connection
+
+logger = logging.getLogger(__name__)
+
+
+def launch(options: Options, fork: bool = True) -> None:
+    """Import the tasks and run the worker, in children if that can work here.
+
+    Raises:
+        NotMigrated: the tables are not there.
+    """
+    for error in tasks.import_task_modules():
+        plain = isinstance(error.__cause__, SyntaxError | BgtasksError)
+        logger.error("%s", error, exc_info=None if plain else error.__cause__)
+        if not fork:
+            _watch(error)
+    require_tables()
+    if reason := inprocess.cannot_share():
+        note = logger.warning if inprocess.custom_runner() else logger.debug
+        note("Running one task after another in this process: %s.", reason)
+        _run_here(inprocess.OneByOne(options))
+        return
+    for warning in checks.connections_suffice(databases=[alias()], options=options):
+        logger.warning("%s %s", warning.msg, warning.hint)
+    reason = inprocess.cannot_fork() if fork else "it reloads when code changes"
+    if reason:
+        logger.info("Running tasks in this process: %s.", reason)
+        _run_here(inprocess.InProcess(options))
+        return
+    from bgtasks.supervisor import Supervisor
+
+    Supervisor(options).run()
+
+
+def _watch(error: TaskModuleError) -> None:
+    """Have the reloader look at the files that an import failed in, for they are not imported."""
+
+    def fail() -> None:
+        raise error.__cause__ or error
+
+    with suppress(Exception):
+        autoreload.check_errors(fail)()
+
+
+def require_tables() -> None:
+    """Check that the database is migrated. One that cannot be reached is waited for later.
+
+    Raises:
+        NotMigrated: it is not.
+    """
+    try:
+        with connection().cursor() as cursor:
+            names = connection().introspection.table_names(cursor)
+    except DatabaseError as error:
+        logger.warning("The database does not answer yet: %s", error)
+        connections.close_all()
+        return
+    if Worker._meta.db_table not in names:
+        raise NotMigrated(
+            f"The database {alias()} has no table {Worker._meta.db_table}. "
+            "Run `manage.py migrate`, then start the worker again."
+        )
+
+
+def _run_here(runner: inprocess.OneByOne | inprocess.InProcess) -> None:
+    """Run in this process; SIGTERM and SIGINT let the running task finish, where they can."""
+    if threading.current_thread() is not threading.main_thread():
+        runner.run()
+        return
+    names = ("SIGTERM", "SIGINT", "SIGTSTP")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.signal(number, runner.stop) for number in numbers}
+    try:
+        runner.run()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,123 @@
+"""``manage.py process_tasks``: the arguments."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import autoreload
+
+from bgtasks import conf, logs, tasks
+from bgtasks.exceptions import BgtasksError
+from bgtasks.launch import launch, require_tables
+from bgtasks.options import Options
+from bgtasks.queue.database import alias
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not 1 or more")
+    return number
+
+
+class Command(BaseCommand):
+    help = (
+        "Run the tasks that wait on the queue, until told to stop: by SIGTERM or Ctrl-C, after "
+        "which running tasks have BGTASKS_GRACE seconds (25), or what is left of them after a "
+        "second signal: none."
+    )
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        add = parser.add_argument
+        add("--processes", type=positive, default=1, metavar="N", help="Child processes (1).")
+        add(
+            "--threads",
+            type=positive,
+            metavar="N",
+            help="Tasks that each process runs at the same time (1, or with "
+            "BACKGROUND_TASK_RUN_ASYNC as many as BACKGROUND_TASK_ASYNC_THREADS).",
+        )
+        add(
+            "--coroutines",
+            type=positive,
+            metavar="N",
+            help="Tasks that are coroutines and run at the same time in each process "
+            "(BGTASKS_COROUTINES, 200).",
+        )
+        add("--queue", nargs="+", action="extend", metavar="Q", help="Only these queues (all).")
+        add(
+            "--sleep",
+            type=float,
+            default=5.0,
+            metavar="S",
+            help="Seconds between looks at an empty queue (5).",
+        )
+        add(
+            "--duration",
+            type=float,
+            default=0,
+            metavar="S",
+            help="Stop after this many seconds; what runs then may finish (0: never).",
+        )
+        add("--drain", action="store_true", help="Stop when nothing is ready to run.")
+        add(
+            "--log-std",
+            action="store_true",
+            help=f"Log what tasks print, to {logs.logger.name}.",
+        )
+        add(
+            "--dev",
+            action="store_true",
+            help="Start anew when code changes, and cut off what runs. Not in production.",
+        )
+        add(
+            "--check",
+            action="store_true",
+            help="Run nothing: tell whether the database is ready and all tasks can be imported.",
+        )
+
+    def handle(self, *args: Any, **given: Any) -> None:
+        options = Options(
+            processes=given["processes"],
+            threads=given["threads"] or conf.threads(),
+            coroutines=given["coroutines"] or conf.coroutines(),
+            queues=_queues(given["queue"]),
+            sleep=max(0.0, given["sleep"]),
+            duration=max(0.0, given["duration"]),
+            drain=given["drain"],
+        )
+        if given["check"]:
+            self._check()
+        elif given["dev"]:
+            autoreload.run_with_reloader(self._run, options, given["log_std"], dev=True)
+        else:
+            self._run(options, given["log_std"])
+
+    def _run(self, options: Options, log_std: bool, dev: bool = False) -> None:
+        if dev:
+            autoreload.raise_last_exception()
+        with logs.std_to_log(log_std):
+            try:
+                launch(options, fork=not dev)
+            except BgtasksError as error:
+                raise CommandError(str(error)) from error
+
+    def _check(self) -> None:
+        """Look at everything that the worker needs; raises CommandError with all that is wrong."""
+        problems = [str(error) for error in tasks.import_task_modules()]
+        try:
+            self.check(databases=[alias()])
+            require_tables()
+        except BgtasksError as error:
+            problems.append(str(error))
+        if problems:
+            raise CommandError("\n".join(problems))
+        self.stdout.write(f"Ready: {len(tasks.names())} tasks.")
+
+
+def _queues(given: str | Sequence[str] | None) -> list[str] | None:
+    """``call_command("process_tasks", queue="a")`` hands the text over as it is."""
+    return [given] if isinstance(given, str) else list(given or []) or None

@@ -1,0 +1,47 @@
+"""``manage.py prune_tasks``: forget what has been done, now."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from bgtasks import conf
+from bgtasks.queue import pruning
+
+
+def days(text: str) -> timedelta:
+    number = float(text)
+    if not 0 <= number < 36500:
+        raise argparse.ArgumentTypeError(f"{text} is no sensible number of days")
+    return timedelta(days=number)
+
+
+class Command(BaseCommand):
+    help = "Delete finished tasks that are older than BGTASKS_RETENTION says, in small batches."
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--older-than",
+            type=days,
+            metavar="DAYS",
+            help="This age for all states, instead of BGTASKS_RETENTION.",
+        )
+        parser.add_argument(
+            "--stock",
+            type=days,
+            metavar="DAYS",
+            help="Also what django-background-tasks' own worker finished this long ago.",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        retention = conf.retention()
+        if options["older_than"] is not None:
+            retention = dict.fromkeys(retention, options["older_than"])
+        count = sum(pruning.prune(retention))
+        if options["stock"] is not None:
+            count += sum(pruning.prune_stock(options["stock"]))
+        if options["verbosity"]:
+            self.stdout.write(f"Finished tasks deleted: {count}.")

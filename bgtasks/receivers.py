@@ -1,0 +1,110 @@
+"""Signals, sent so that one bad receiver harms nobody else.
+
+A receiver that raises is logged and the work goes on: django-background-tasks let it end the
+worker or run a finished task again. Inside a transaction every receiver that talks to the
+database has a savepoint, for on PostgreSQL a failed statement would take the others' work along.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from background_task import signals
+from background_task.models import CompletedTask, Task
+from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
+from django.dispatch import Signal
+
+from bgtasks.queue.database import alias, connection
+
+logger = logging.getLogger(__name__)
+
+
+def send(signal: Signal, sender: Any, **kwargs: Any) -> None:
+    """Send a signal; log what receivers raise."""
+    if not signal.receivers:
+        return
+    # Signal.send_robust() has no room for a savepoint around each receiver.
+    plain, coroutines = signal._live_receivers(sender)
+    for receiver in (*plain, *map(async_to_sync, coroutines)):
+        try:
+            with _savepoint_when_needed():
+                receiver(signal=signal, sender=sender, **kwargs)
+        # SystemExit too: a receiver must not end a worker any more than a task may.
+        except BaseException:
+            logger.exception(
+                "Receiver %s of a task's signal raised; the task's outcome stands.",
+                getattr(receiver, "__qualname__", receiver),
+            )
+
+
+@contextmanager
+def _savepoint_when_needed() -> Iterator[None]:
+    """A savepoint that is made before the first statement. Most receivers make none."""
+    database = connection()
+    if not database.in_atomic_block:
+        yield
+        return
+    made: list[Any] = []
+
+    def make_first(execute: Any, *statement: Any) -> Any:
+        if not made:
+            made.append(None)  # to make it is a statement too
+            made[0] = database.savepoint()
+        return execute(*statement)
+
+    hooks = len(database.run_on_commit)
+    try:
+        with database.execute_wrapper(make_first):
+            yield
+    except BaseException:
+        # As `atomic` does: what failed inside is undone here, and not the whole transaction.
+        database.needs_rollback = False
+        if made:
+            database.savepoint_rollback(made[0])
+        del database.run_on_commit[hooks:]
+        raise
+    if made:
+        database.savepoint_commit(made[0])
+
+
+def listened_to() -> bool:
+    """Whether anybody listens to what happens to a row that succeeds.
+
+    Such rows are finished one by one, with the instances that the signals promise.
+    """
+    return any(signal.has_listeners(sender) for signal, sender in _OF_A_SUCCESS if signal.receivers)
+
+
+_OF_A_SUCCESS = [
+    (signals.task_successful, Task),
+    *((signal, model) for signal in (pre_save, post_save) for model in (Task, CompletedTask)),
+    *((signal, Task) for signal in (pre_delete, post_delete)),
+]
+
+
+def saved(instance: Task | CompletedTask, created: bool) -> None:
+    send(
+        post_save,
+        type(instance),
+        instance=instance,
+        created=created,
+        raw=False,
+        using=alias(),
+        update_fields=None,
+    )
+
+
+def saving(instance: Task | CompletedTask) -> None:
+    send(pre_save, type(instance), instance=instance, raw=False, using=alias(), update_fields=None)
+
+
+def deleting(instance: Task) -> None:
+    send(pre_delete, Task, instance=instance, using=alias(), origin=instance)
+
+
+def deleted(instance: Task) -> None:
+    send(post_delete, Task, instance=instance, using=alias(), origin=instance)

@@ -1,0 +1,251 @@
+"""A child: a keeper that claims and records, and those who run what is claimed.
+
+Plain functions run in threads, coroutines in one event loop. With one thread, plain tasks run in
+the process's main thread, as they always did: some set signal handlers or need it otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from background_task.models import Task
+from django.db import DatabaseError, InterfaceError, close_old_connections, connections
+
+from bgtasks import conf, executor, policies, receivers, tasks
+from bgtasks.clock import elapsed
+from bgtasks.current import CurrentTask
+from bgtasks.eventloop import EventLoop
+from bgtasks.hygiene import Surroundings
+from bgtasks.keeper import Keeper
+from bgtasks.marks import Marks
+from bgtasks.options import Options
+from bgtasks.pacing import Pace
+from bgtasks.queue import claims
+from bgtasks.queue.claims import Claimant
+from bgtasks.queue.database import options_of
+from bgtasks.queue.endings import Ending
+from bgtasks.recorder import Recorder, report_lost
+from bgtasks.wakeup import WakeUp
+from bgtasks.workload import Workload
+
+logger = logging.getLogger(__name__)
+
+# A row that waited longer than this in our hands is confirmed before it starts.
+STALE = 1.0
+# Seconds until the next try to confirm a row while the database is away.
+RETRY = 0.1
+# Seconds that a thread waits for a row before it closes connections that are old by CONN_MAX_AGE.
+IDLE = 10.0
+# Seconds between tasks after SIGUSR2, a random number from here to there.
+SLOW = (0.5, 1.5)
+
+
+class Worker:
+    """Runs rows until it is told to stop, or, draining, until none is ready.
+
+    Args:
+        claimant: in whose name it claims.
+        marks: where it marks what it has begun.
+        parent: the reading end of the parent's pipe, if there is a parent.
+        crash: called if the keeper itself fails; a child ends there, so that its parent takes
+            its rows back.
+    """
+
+    def __init__(
+        self,
+        claimant: Claimant,
+        marks: Marks,
+        options: Options,
+        parent: int | None = None,
+        crash: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._marks = marks
+        self._crash = crash
+        self._threads = options.threads
+        self._lonely = options.threads * options.processes == 1
+        self._loop = EventLoop(self._run_coroutine)
+        self._wakeup = WakeUp(parent)
+        self._work = Workload(
+            options, self._wakeup.poke, lambda: marks.retiring, self._loop.wake
+        )  # fmt: skip
+        self._loop.serve(self._work)
+        pace = Pace()
+        recorder = Recorder(marks, pace)
+        self._keeper = Keeper(claimant, options, self._work, recorder, self._wakeup, pace)
+        self._ending = threading.Event()
+        self._found: dict[str, tuple[Callable[..., Any], float | None]] = {}
+
+    def stop(self, *_: object) -> None:
+        """Claim nothing more, hand back what has not started, end when the rest has ended.
+
+        Safe in a signal handler.
+        """
+        self._keeper.stop()
+
+    def poke(self) -> None:
+        """Look for work now."""
+        self._keeper.look()
+        self._wakeup.poke()
+
+    def run(self) -> bool:
+        """Run rows. Returns whether it ended because it was told to, or had drained."""
+        keeper = threading.Thread(target=self._keep, name="bgtasks-keeper")
+        keeper.start()
+        if self._threads == 1:
+            self._execute()
+        else:
+            threads = [
+                threading.Thread(target=self._execute, name=f"bgtasks-{number}")
+                for number in range(self._threads)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        keeper.join()
+        self._loop.join()
+        self._wakeup.close()
+        return not self._wakeup.orphaned
+
+    def _keep(self) -> None:
+        try:
+            self._keeper.run(self._heed)
+        except BaseException:
+            logger.critical("The keeper failed, and with it this worker.", exc_info=True)
+            self._crash()
+            self._work.close()
+
+    def _heed(self) -> None:
+        """What the supervisor asks for besides, and what follows from the end being near."""
+        if self._marks.cancelling:
+            self._loop.cancel()
+        for row_id in self._marks.revoked():
+            self._loop.cancel_one(row_id)
+        if self._work.closed:
+            self._ending.set()
+
+    def _find(self, name: str) -> tuple[Callable[..., Any], float | None]:
+        """A task's function, and the seconds that it may take."""
+        found = self._found.get(name)
+        if found is None:
+            proxy = tasks.find(name)
+            found = self._found[name] = proxy.task_function, policies.of(name).limit
+        return found
+
+    # --- plain functions
+
+    def _execute(self) -> None:
+        lane, around = self._work.plain, Surroundings(ours=True)
+        while row := self._next():
+            ending = None
+            try:
+                if self._is_ours(row):
+                    ending = self._run(row, around)
+            except Unsure:
+                self._work.give_back(lane, row)
+                self._ending.wait(RETRY)
+                continue
+            except BaseException as error:  # ours, not the task's: that is caught where it runs
+                ending = executor.failed(row, error)
+            self._work.leave(lane, row, ending)
+            if receivers.listened_to():
+                self._record_heard()
+                around.distrust()
+            if self._marks.slow:
+                self._ending.wait(random.uniform(*SLOW))  # noqa: S311
+        connections.close_all()
+
+    def _next(self) -> Task | None:
+        """The next row to run. A thread that waits long for it gives its connections up."""
+        if not self._work.wait(IDLE):
+            close_old_connections()
+        return self._work.take()
+
+    def _is_ours(self, row: Task) -> bool:
+        """Whether a row is still ours to start. One that waited a while may have been lost.
+
+        Raises:
+            Unsure: the database does not say.
+        """
+        if elapsed() - row._bgtasks_claimed_at < STALE:
+            return True
+        try:
+            if claims.confirm(row):
+                return True
+        except (DatabaseError, InterfaceError):
+            connections.close_all()
+            raise Unsure from None
+        report_lost(row)
+        return False
+
+    def _run(self, row: Task, around: Surroundings) -> Ending:
+        function, limit = self._find(row.task_name)
+        limit = options_of(row).get("timeout") or limit
+        task = CurrentTask(row, limit, self._work.report, self._lonely)
+        mark = self._marks.begin(row.pk, limit)
+        try:
+            ending = executor.run(row, function, limit, around, task)
+        except BaseException as error:  # ours, not the task's: that is caught where it runs
+            ending = executor.failed(row, error)
+        ending.mark = mark
+        return ending
+
+    def _record_heard(self) -> None:
+        """Record what somebody listens to in the thread that ran it, not to hold up the keeper.
+
+        If the database is away, or this thread too busy, the keeper does it.
+        """
+        try:
+            self._keeper.record_heard()
+        except (DatabaseError, InterfaceError):
+            connections.close_all()
+
+    # --- coroutines
+
+    async def _run_coroutine(self, row: Task) -> None:
+        lane = self._work.coroutines
+        ending = None
+        try:
+            if await self._is_ours_still(row):
+                ending = await self._await(row)
+        except (Unsure, executor.Unstarted, asyncio.CancelledError) as error:
+            if isinstance(error, Unsure):
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(RETRY)
+            self._work.give_back(lane, row)
+            return
+        self._work.leave(lane, row, ending)
+
+    async def _is_ours_still(self, row: Task) -> bool:
+        if elapsed() - row._bgtasks_claimed_at < STALE:
+            return True
+        return await sync_to_async(self._is_ours)(row)
+
+    async def _await(self, row: Task) -> Ending:
+        function, limit = self._find(row.task_name)
+        limit = options_of(row).get("timeout") or limit
+        task = CurrentTask(row, limit, self._work.report)
+        # It is cancelled in time; its process is ended only if that is of no use.
+        mark = self._marks.begin(row.pk, limit and limit + conf.grace(), patience=conf.grace())
+        try:
+            ending = await executor.run_coroutine(
+                row, function, limit, lambda: self._loop.why_cancelled(row.pk), task
+            )
+        except executor.Unstarted:
+            self._marks.end([mark])
+            raise
+        except BaseException as error:  # ours, not the task's: that is caught where it runs
+            ending = executor.failed(row, error)
+        ending.mark = mark
+        return ending
+
+
+class Unsure(Exception):
+    """Nobody can tell now whether a row is still ours."""
