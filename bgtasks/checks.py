@@ -1,0 +1,213 @@
+"""What ``manage.py check`` tells before a worker or a visitor finds out. Documented by id."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from background_task.models import CompletedTask, Task
+from django.apps import apps
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import Warning as CheckWarning
+from django.db import DatabaseError, connections
+
+from bgtasks import conf, tasks
+from bgtasks.options import Options
+from bgtasks.queue.database import alias, connection, in_memory
+
+NETWORK_FILESYSTEMS = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "fuse.glusterfs", "ceph", "lustre")
+INT4 = 2**31 - 1
+
+
+def register_all() -> None:
+    register(apps_in_order)
+    register(database_supported)
+    register(settings_make_sense)
+    register(sqlite_file)
+    register(not_eager, deploy=True)
+    register(connections_suffice, Tags.database)
+    register(ids_last, Tags.database)
+
+
+def apps_in_order(**kwargs: Any) -> list[CheckMessage]:
+    """Django takes a command from the first app that has it."""
+    order = [app.name for app in apps.get_app_configs()]
+    if order.index("bgtasks") < order.index("background_task"):
+        return []
+    return [
+        Error(
+            "background_task stands before bgtasks in INSTALLED_APPS, so `process_tasks` is the "
+            "worker of django-background-tasks and not ours.",
+            hint='Write "bgtasks", "background_task" in this order.',
+            id="bgtasks.E001",
+        )
+    ]
+
+
+def database_supported(**kwargs: Any) -> list[CheckMessage]:
+    vendor = connection().vendor
+    if vendor == "postgresql":
+        return []
+    if vendor == "sqlite":
+        version = sqlite3.sqlite_version_info
+        if version >= (3, 35):
+            return []
+        found = f"SQLite {'.'.join(map(str, version))}"
+    else:
+        found = vendor
+    return [
+        Error(
+            f"The task tables are in {found}, with which the worker cannot work.",
+            hint="It needs PostgreSQL 14 or newer, or SQLite 3.35 or newer.",
+            id="bgtasks.E002",
+        )
+    ]
+
+
+def settings_make_sense(**kwargs: Any) -> list[CheckMessage]:
+    """A worker that is told nonsense should not find out in the middle of the night."""
+    wrong = []
+    readers: tuple[tuple[str, Callable[[], float], float], ...] = (
+        ("BGTASKS_LEASE", conf.lease, 1),
+        ("BGTASKS_GRACE", conf.grace, 0),
+        ("BGTASKS_COROUTINES", conf.coroutines, 1),
+        ("MAX_ATTEMPTS", conf.max_attempts, 1),
+        ("BACKGROUND_TASK_ASYNC_THREADS", conf.threads, 1),
+        ("MAX_RUN_TIME", conf.stock_lock_time, 0.001),
+    )
+    for name, read, lowest in readers:
+        try:
+            value = read()
+            if value < lowest:
+                wrong.append(f"{name} is {value}, and must be {lowest} or more.")
+        except (TypeError, ValueError) as error:
+            wrong.append(f"{name} is no number: {error}.")
+    if unknown := conf.retention().keys() - conf.RETENTION.keys():
+        wrong.append(
+            f"BGTASKS_RETENTION names {', '.join(sorted(unknown))}; the states are "
+            f"{', '.join(conf.RETENTION)}."
+        )
+    if [age for age in conf.retention().values() if not isinstance(age, timedelta | None)]:
+        wrong.append("BGTASKS_RETENTION holds something that is neither a timedelta nor None.")
+    hint = "Leave the setting out for its default."
+    return [Error(text, hint=hint, id="bgtasks.E003") for text in wrong]
+
+
+def not_eager(**kwargs: Any) -> list[CheckMessage]:
+    if not conf.eager():
+        return []
+    return [
+        CheckWarning(
+            "BGTASKS_EAGER is on: each call runs its task, so that pages wait for slow work.",
+            hint="Set it in the settings of the tests only.",
+            id="bgtasks.W005",
+        )
+    ]
+
+
+def sqlite_file(**kwargs: Any) -> list[CheckMessage]:
+    """Where SQLite keeps the rows decides who can see them, and whether locks hold."""
+    database = connection()
+    if database.vendor != "sqlite":
+        return []
+    if in_memory(database):
+        return [
+            CheckWarning(
+                "The task tables are in this process's memory: no worker process can see them.",
+                hint="Name a file in DATABASES, for example BASE_DIR / 'db.sqlite3'.",
+                id="bgtasks.W001",
+            )
+        ]
+    path = Path(str(database.settings_dict["NAME"])).resolve()
+    if kind := network_filesystem(path):
+        return [
+            CheckWarning(
+                f"The database {path} is on a network file system ({kind}), where SQLite's locks "
+                "do not hold: rows may be run twice, or the file damaged.",
+                hint="Put it on a local disk, or use PostgreSQL.",
+                id="bgtasks.W002",
+            )
+        ]
+    return []
+
+
+def network_filesystem(path: Path, mounts: Path = Path("/proc/mounts")) -> str:
+    """The kind of network file system that a path is on; empty if it is local or unknown."""
+    try:
+        lines = mounts.read_text().splitlines()
+    except OSError:
+        return ""
+    found = {}
+    for line in lines:
+        _, place, kind, *_ = line.split()
+        place = place.replace("\\040", " ")
+        if path.is_relative_to(place):
+            found[len(place)] = kind
+    kind = found[max(found)] if found else ""
+    return kind if kind.startswith(NETWORK_FILESYSTEMS) else ""
+
+
+def connections_suffice(
+    databases: Any = None, options: Options | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """One for each thread of a child, its keeper, all its coroutines, and the supervisor."""
+    if alias() not in (databases or []) or connection().vendor != "postgresql":
+        return []
+    options = options or Options(threads=conf.threads())
+    coroutines = any(map(tasks.is_coroutine, tasks.names()))
+    needed = options.processes * (options.threads + 1 + coroutines) + 1
+    try:
+        with connection().cursor() as cursor:
+            cursor.execute(
+                "SELECT current_setting('max_connections')::int "
+                "- current_setting('superuser_reserved_connections')::int"
+            )
+            available = cursor.fetchone()[0]
+    except DatabaseError:
+        return []
+    pool = connections[alias()].settings_dict.get("OPTIONS", {}).get("pool")
+    if isinstance(pool, dict):
+        available = min(available, pool.get("max_size") or pool.get("min_size") or 4)
+    if needed <= available:
+        return []
+    return [
+        CheckWarning(
+            f"A worker with {options.processes} processes of {options.threads} threads needs "
+            f"{needed} connections to the database; {available} can be had.",
+            hint="Lower BACKGROUND_TASK_ASYNC_THREADS or --threads, or raise the pool's max_size "
+            "or PostgreSQL's max_connections.",
+            id="bgtasks.W003",
+        )
+    ]
+
+
+def ids_last(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """The ids are int4 and every task takes two: at a million a day they last six years."""
+    if alias() not in (databases or []) or connection().vendor != "postgresql":
+        return []
+    messages: list[CheckMessage] = []
+    for model in (Task, CompletedTask):
+        table = model._meta.db_table
+        try:
+            with connection().cursor() as cursor:
+                cursor.execute(
+                    "SELECT last_value FROM pg_sequences WHERE schemaname || '.' || sequencename "
+                    "= pg_get_serial_sequence(%s, 'id')",
+                    [table],
+                )
+                (used,) = cursor.fetchone() or (None,)
+        except DatabaseError:
+            continue  # not migrated yet
+        if used and used > INT4 // 2:
+            messages.append(
+                CheckWarning(
+                    f"{used / INT4:.0%} of the ids of table {table} are used up.",
+                    hint=f"Change its column: ALTER TABLE {table} ALTER COLUMN id TYPE bigint, and "
+                    "its sequence AS bigint; it needs the table for itself for a while.",
+                    id="bgtasks.W004",
+                )
+            )
+    return messages

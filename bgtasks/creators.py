@@ -1,0 +1,50 @@
+"""``Task.creator`` and ``created_by`` for models with any primary key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from background_task.models import CompletedTask, CompletedTaskQuerySet, Task, TaskQuerySet
+from django.contrib.contenttypes.models import ContentType
+
+from bgtasks.exceptions import InvalidOption
+from bgtasks.queue import creators
+
+
+class Creator:
+    """Takes the place of the generic foreign key, and uses it where it can."""
+
+    def __init__(self, generic: Any) -> None:
+        self._generic = generic
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_generic":  # not set yet, in a copy
+            raise AttributeError(name)
+        return getattr(self._generic, name)  # what prefetching looks for, for one
+
+    def __get__(self, row: Any, model: Any = None) -> Any:
+        if row is None:
+            return self
+        if pending := row.__dict__.get("_bgtasks_creator"):
+            return pending
+        if row.creator_content_type_id is None or row.creator_object_id is not None:
+            return self._generic.__get__(row, model)
+        return creators.of(row)
+
+    def __set__(self, row: Any, creator: Any) -> None:
+        if creator is not None and creator.pk is None:
+            raise InvalidOption(f"The creator {creator!r} is not saved yet: save it first.")
+        row.__dict__.pop("_bgtasks_creator", None)
+        if creator is None or creators.fits(creator.pk):
+            self._generic.__set__(row, creator)
+            return
+        self._generic.__set__(row, None)
+        row.creator_content_type = ContentType.objects.get_for_model(creator)
+        row._bgtasks_creator = creator
+
+
+def install() -> None:
+    for model in (Task, CompletedTask):
+        model.creator = Creator(model.creator)
+    for rows in (TaskQuerySet, CompletedTaskQuerySet):
+        rows.created_by = creators.created_by

@@ -1,0 +1,576 @@
+"""Celery's words: ``from bgtasks.dialects.celery import shared_task``.
+
+What such code asks for and we do not do is refused by its name. Celery itself is not needed.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import random
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import MethodType
+from typing import Any, NoReturn
+
+from asgiref.sync import sync_to_async
+from background_task import tasks as stock
+from background_task.exceptions import InvalidTaskError
+from django.utils import timezone
+
+from bgtasks import conf, results, tasks
+from bgtasks.current import CurrentTask, current_task
+from bgtasks.exceptions import (
+    Cancel,
+    InvalidOption,
+    MaxRetriesExceededError,
+    Retry,
+    Snooze,
+    UnknownAttribute,
+    UnknownOption,
+    UnknownResult,
+)
+from bgtasks.models import Attempt, Outcome
+from bgtasks.policies import Policy
+from bgtasks.queue import database as db
+
+__all__ = ["AsyncResult", "MaxRetriesExceededError", "Retry", "Task", "shared_task"]
+
+RETRY, REVOKED, PROGRESS = "RETRY", "REVOKED", "PROGRESS"
+
+# Where there is more to say of what is refused than that it is.
+HINTS = {
+    "acks_late": "A row stays until its run has ended, for all tasks: leave it out.",
+    "base": "A task is a function here.",
+    "link": "Call the other task at the end of this one.",
+    "link_error": "Receive bgtasks' signal task_failed.",
+    "reject_on_worker_lost": "What a dead worker ran is run again, for all tasks: leave it out.",
+    "soft_time_limit": "There is one limit: time_limit.",
+    "task_id": "The id is that of the row.",
+    "track_started": "STARTED is shown for all tasks: leave it out.",
+}
+SIGNATURES = "Signatures and what is made of them come in a later version."
+MISSING = {
+    **dict.fromkeys(("s", "si", "signature", "subtask", "chunks", "map", "starmap"), SIGNATURES),
+    "apply": "Call the task itself: that runs it here.",
+    "replace": SIGNATURES,
+}
+
+
+def refuse(where: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that are not supported.
+
+    Raises:
+        UnknownOption: there are some.
+    """
+    if options:
+        hints = " ".join(HINTS[name] for name in options if name in HINTS)
+        raise UnknownOption(
+            f"{where}: {', '.join(options)} is not supported by bgtasks.dialects.celery. {hints}"
+            " What is stands in docs/celery.md."
+        )
+
+
+class AsyncResult(results.AsyncResult):
+    """The result of a call, in Celery's words: the id is a text, and there are more states.
+
+    Args:
+        id: as text or number.
+
+    Raises:
+        UnknownResult: no task has such an id.
+    """
+
+    id: str  # type: ignore[assignment]
+
+    def __init__(self, id: int | str | Any) -> None:  # noqa: A002
+        try:
+            super().__init__(id)
+        except ValueError:  # it may come from a URL
+            raise UnknownResult(f"There is no task {id!r}: the ids are numbers.") from None
+        self.id = str(self.id)
+
+    @property
+    def task_id(self) -> str:
+        return self.id
+
+    @property
+    def status(self) -> str:
+        """PENDING, STARTED, PROGRESS, RETRY (waits for another try), or how it has ended.
+
+        Raises:
+            UnknownResult: there is no such task, or not any more. The same of all below.
+        """
+        state = self._find()
+        if state.outcome is None:
+            if state.running:
+                return results.STARTED if self.progress is None else PROGRESS
+            return RETRY if state.attempts else results.PENDING
+        if state.outcome == Outcome.State.CANCELLED:
+            return REVOKED
+        return results.SUCCESS if state.outcome == Outcome.State.SUCCEEDED else results.FAILURE
+
+    @property
+    def state(self) -> str:
+        """The status, by Celery's other name for it."""
+        return self.status
+
+    @property
+    def info(self) -> Any:
+        """While it runs, what `Task.update_state` told, or nothing; then the `result`."""
+        if self.status not in {results.STARTED, PROGRESS}:
+            return self.result
+        told = self.progress
+        if told is None:
+            return {}
+        return {"current": told.done, "total": told.total, "status": told.message}
+
+
+@dataclass(slots=True)
+class Request:
+    """The call that runs.
+
+    Attributes:
+        id: of its row and its result; None if the task was called directly.
+        retries: how often it failed before. Runs that were lost with their worker do not count.
+        called_directly: it was called as a function, and no worker runs it.
+        asked: the retry that the task has asked for, whether or not it was raised.
+    """
+
+    id: str | None = None
+    task: str = ""
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    retries: int = 0
+    called_directly: bool = True
+    asked: Retry | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrying:
+    """When a task is tried again by itself, and how often; the names are Celery's."""
+
+    autoretry_for: tuple[type[BaseException], ...] = ()
+    dont_autoretry_for: tuple[type[BaseException], ...] = ()
+    retry_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    retry_backoff: bool | float = False
+    retry_backoff_max: float | None = 600
+    retry_jitter: bool = True
+
+    def check(self, name: str) -> None:
+        """Refuse what makes no sense.
+
+        Raises:
+            InvalidOption, UnknownOption
+        """
+        for types in (self.autoretry_for, self.dont_autoretry_for):
+            if not isinstance(types, tuple) or not all(map(_is_exception, types)):
+                raise InvalidOption(
+                    f"autoretry_for or dont_autoretry_for of task {name} is {types!r}: give a "
+                    "tuple of exception classes."
+                )
+        others = {k: v for k, v in self.retry_kwargs.items() if k not in _RETRY_KWARGS}
+        refuse(f"retry_kwargs of task {name}", others)
+        for option, value in {
+            "retry_backoff": self.retry_backoff,
+            "retry_backoff_max": self.retry_backoff_max,
+            "countdown in retry_kwargs": self.retry_kwargs.get("countdown"),
+        }.items():
+            _check_seconds(name, option, value)
+
+    def arguments(self, retries: int) -> dict[str, Any]:
+        """What to give `Task.retry` after so many retries."""
+        given = dict(self.retry_kwargs)
+        if self.retry_backoff:
+            # A factor below 1 would be none; past so many, doubling says nothing any more.
+            seconds = max(1.0, float(self.retry_backoff)) * 2.0 ** min(retries, 60)
+            if self.retry_backoff_max is not None:
+                seconds = min(seconds, self.retry_backoff_max)
+            # Anything up to it: those that failed together do not come back together.
+            given["countdown"] = random.uniform(0, seconds) if self.retry_jitter else seconds  # noqa: S311
+        return given
+
+
+_RETRY_KWARGS = {"max_retries", "countdown"}
+
+
+def _check_seconds(name: str, option: str, value: Any) -> None:
+    """Refuse what is no number of seconds, nor None.
+
+    Raises:
+        InvalidOption
+    """
+    if value is None or (isinstance(value, int | float) and value >= 0):
+        return
+    raise InvalidOption(f"{option} of task {name} is {value!r}: give seconds, 0 or more.")
+
+
+def _is_exception(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)
+
+
+class _CountedRetry(Retry):
+    counted = True  # by `Task.retry`
+
+
+class _Types:
+    """What code looks for on its tasks, so as to import nothing."""
+
+    AsyncResult = AsyncResult
+    MaxRetriesExceededError = MaxRetriesExceededError
+
+
+class Task(_Types):
+    """A task whose calls run it here and now, as Celery's do; ``delay`` enqueues.
+
+    Attributes:
+        name: what rows call it.
+        run: the function itself, with `bind` a method of this.
+        proxy: the same task as the worker and the registry know it.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        bind: bool,
+        max_retries: int | None,
+        default_retry_delay: float | None,
+        expires: Any,
+        retrying: Retrying,
+    ) -> None:
+        functools.update_wrapper(self, function, updated=())
+        self._function = function
+        self.run = MethodType(function, self) if bind else function
+        self.max_retries = max_retries
+        self.default_retry_delay = default_retry_delay
+        self.expires = expires
+        self.retrying = retrying
+        self._first = (self,) if bind else ()
+        self._is_coroutine = inspect.iscoroutinefunction(function)
+        self._signature = inspect.signature(function)
+        # Of each task by itself: one may call another directly.
+        self._request: ContextVar[Request | None] = ContextVar(function.__name__, default=None)
+
+    def declare(self, name: str | None, queue: str | None, policy: Policy) -> None:
+        """Make it known to workers.
+
+        Raises:
+            InvalidTask: this function cannot be a task, or an option makes no sense.
+        """
+        self.name = name or f"{self._function.__module__}.{self._function.__name__}"
+        self._check()
+        decorate = tasks.declare(stock.tasks, self.name, queue=queue, policy=policy)
+        self.proxy = decorate(self._for_workers())
+
+    def _check(self) -> None:
+        self.retrying.check(self.name)
+        _check_seconds(self.name, "default_retry_delay", self.default_retry_delay)
+        if not isinstance(self.expires, datetime | timedelta):
+            _check_seconds(self.name, "expires", self.expires)
+        for most in (self.max_retries, self.retrying.retry_kwargs.get("max_retries")):
+            if most is not None and (not isinstance(most, int) or most < 0):
+                raise InvalidOption(f"max_retries of task {self.name} is {most!r}: not 0 or more.")
+        try:
+            self._signature.bind_partial(*self._first)
+        except TypeError:
+            raise InvalidOption(
+                f"Task {self.name} has bind=True, and its function takes no first argument: "
+                "write `def name(self, ...):`."
+            ) from None
+
+    def __repr__(self) -> str:
+        return f"<Task: {self.name}>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in MISSING:
+            raise UnknownAttribute(f"{name}() of a task is not supported. {MISSING[name]}")
+        raise AttributeError(f"A task of bgtasks.dialects.celery has no attribute {name!r}.")
+
+    # --- enqueueing
+
+    def delay(self, *args: Any, **kwargs: Any) -> AsyncResult:
+        """Enqueue a call with these arguments.
+
+        Raises:
+            NotJSON: an argument is not JSON.
+            TypeError: the function does not take such arguments.
+        """
+        return self.apply_async(args, kwargs)
+
+    def apply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        countdown: float | None = None,
+        eta: datetime | None = None,
+        expires: float | datetime | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        time_limit: float | None = None,
+        **others: Any,
+    ) -> AsyncResult:
+        """Enqueue a call.
+
+        Args:
+            countdown: seconds from now, before which it does not start.
+            eta: or the time itself.
+            expires: seconds from now or a time, after which it is revoked instead of started.
+            time_limit: seconds that this run may take, instead of what the task says.
+
+        Raises:
+            NotJSON: an argument is not JSON.
+            TypeError: the function does not take such arguments.
+            UnknownOption: an option of Celery's that is not supported.
+        """
+        refuse(f"apply_async() of {self.name}", others)
+        args, kwargs = tuple(args or ()), dict(kwargs or {})
+        try:
+            self._signature.bind(*self._first, *args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}") from None
+        result = tasks.apply_async(
+            self.proxy,
+            args,
+            kwargs,
+            countdown=countdown,
+            eta=eta,
+            queue=queue,
+            priority=None if priority is None else conf.as_stored(priority),
+            expires=self.expires if expires is None else expires,
+            timeout=time_limit,
+        )
+        return AsyncResult(result.id)
+
+    # A row exists when the transaction that it was made in is committed, and not before.
+    delay_on_commit = delay
+    apply_async_on_commit = apply_async
+
+    # --- running
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it here and now; of a coroutine function, the coroutine to await."""
+        request = Request(task=self.name, args=args, kwargs=kwargs)
+        return (self._await if self._is_coroutine else self._run)(request)
+
+    def _run(self, request: Request) -> Any:
+        with self._running(request):
+            return self.run(*request.args, **request.kwargs)
+
+    async def _await(self, request: Request) -> Any:
+        with self._running(request):
+            return await self.run(*request.args, **request.kwargs)
+
+    def _for_workers(self) -> Callable[..., Any]:
+        """The function that rows run; it bears the name of the task's own."""
+
+        @functools.wraps(self._function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            task = self._current()
+            return self._run(self._requested(task, args, kwargs, _retries(task)))
+
+        @functools.wraps(self._function)
+        async def run_coroutine(*args: Any, **kwargs: Any) -> Any:
+            task = self._current()
+            retries = await sync_to_async(_retries)(task) if task and task.attempt > 1 else 0
+            return await self._await(self._requested(task, args, kwargs, retries))
+
+        return run_coroutine if self._is_coroutine else run
+
+    def _current(self) -> CurrentTask | None:
+        """The run of a row of this task; None if it runs within another, or without a row."""
+        task = current_task()
+        return task if task and task.name == self.name and task.id is not None else None
+
+    def _requested(self, task: CurrentTask | None, args: Any, kwargs: Any, retries: int) -> Request:
+        request = Request(task=self.name, args=args, kwargs=kwargs, retries=retries)
+        if task is not None:
+            request.id, request.called_directly = str(task.id), False
+        return request
+
+    @contextmanager
+    def _running(self, request: Request) -> Iterator[None]:
+        token = self._request.set(request)
+        try:
+            yield
+        except (Retry, Snooze, Cancel, InvalidTaskError, *self.retrying.dont_autoretry_for):
+            raise
+        except self.retrying.autoretry_for as error:
+            self.retry(exc=error, **self.retrying.arguments(request.retries))
+        finally:
+            self._request.reset(token)
+        if request.asked is not None:
+            raise request.asked
+
+    # --- for the task itself, as ``self``
+
+    @property
+    def request(self) -> Request:
+        """The call that runs here."""
+        return self._request.get() or Request(task=self.name)
+
+    def retry(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        exc: BaseException | None = None,
+        throw: bool = True,
+        eta: datetime | None = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+        **others: Any,
+    ) -> Retry:
+        """End this run and try again later.
+
+        Args:
+            args: none, or those that it has.
+            kwargs: the same.
+            exc: why; it is what the task fails with if this was the last try.
+            throw: False: return the `Retry`, for the task to raise or just to return.
+            eta: when to try again.
+            countdown: or in how many seconds; by default `default_retry_delay`.
+            max_retries: instead of the task's.
+
+        Raises:
+            Retry: always, unless `throw` is False.
+            MaxRetriesExceededError: it has had all its tries, and there is no `exc` to raise.
+            UnknownOption: an option of Celery's that is not supported.
+        """
+        refuse(f"retry() of {self.name}", others)
+        request = self.request
+        self._refuse_other_arguments(request, args, kwargs)
+        if request.called_directly:
+            raise exc or Retry()
+        most = self.max_retries if max_retries is None else max_retries
+        if most is not None and request.retries >= most:
+            told = f"Task {self.name} (id {request.id}) was to be tried again {most} times at most."
+            raise exc or MaxRetriesExceededError(told)
+        retry = _CountedRetry(self._delay(eta, countdown))
+        retry.__cause__ = exc or sys.exception()
+        request.asked = retry  # and stays asked for if the task catches what is raised here
+        if throw:
+            raise retry
+        return retry
+
+    def _refuse_other_arguments(self, request: Request, args: Any, kwargs: Any) -> None:
+        others = {}
+        if args is not None and list(args) != list(request.args):
+            others["other args"] = args
+        if kwargs is not None and dict(kwargs) != dict(request.kwargs):
+            others["other kwargs"] = kwargs
+        refuse(f"retry() of {self.name}", others)
+
+    def _delay(self, eta: datetime | None, countdown: float | None) -> float | timedelta:
+        if eta is None:
+            delay = self.default_retry_delay if countdown is None else countdown
+            return max(0, delay or 0)  # as in Celery, what is past is now
+        return max(timedelta(0), (tasks.aware(eta, self.name, "eta") or eta) - timezone.now())
+
+    def update_state(
+        self, *, state: str = PROGRESS, meta: Mapping[str, Any] | None = None, **others: Any
+    ) -> None:
+        """Tell how far this has come; called directly, do nothing.
+
+        Args:
+            state: none but "PROGRESS".
+            meta: "current" and "total", numbers, and "status", a text.
+
+        Raises:
+            UnknownOption: another state, another key, or an option that is not supported.
+        """
+        meta = meta or {}
+        others |= {} if state == PROGRESS else {f"state {state}": state}
+        others |= {f"meta {key!r}": meta[key] for key in meta if key not in _META}
+        refuse(f"update_state() of {self.name}", others)
+        if (task := self._current()) is not None and not self.request.called_directly:
+            told = meta.get("current", 0), meta.get("total"), meta.get("status", "")
+            task.set_progress(*told)
+
+
+_META = {"current", "total", "status"}
+
+
+def _retries(task: CurrentTask | None) -> int:
+    """How often a run of this row has failed; most are the first, and ask nobody."""
+    if task is None or task.attempt == 1:
+        return 0
+    attempts = Attempt.objects.using(db.alias()).filter(task_id=task.row.pk)
+    return attempts.filter(state=Attempt.State.FAILED).count()
+
+
+def shared_task(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    bind: bool = False,
+    name: str | None = None,
+    autoretry_for: tuple[type[BaseException], ...] = (),
+    dont_autoretry_for: tuple[type[BaseException], ...] = (),
+    retry_kwargs: Mapping[str, Any] | None = None,
+    retry_backoff: bool | float = False,
+    retry_backoff_max: float | None = 600,
+    retry_jitter: bool = True,
+    max_retries: int | None = 3,
+    default_retry_delay: float | None = 180,
+    ignore_result: bool = False,
+    time_limit: float | None = None,
+    expires: float | datetime | None = None,
+    queue: str | None = None,
+    priority: int = 0,
+    **others: Any,
+) -> Any:
+    """Turn a function into a task, as Celery's decorator does. With or without brackets.
+
+    Args:
+        bind: the function's first argument is the `Task`.
+        name: what rows call it; by default ``module.function``.
+        autoretry_for: exceptions after which it is tried again. After others it has failed.
+        dont_autoretry_for: but not after these.
+        retry_kwargs: ``max_retries`` and ``countdown`` of these retries.
+        retry_backoff: their delay doubles each time; a number: starting with so many seconds.
+        retry_backoff_max: seconds that the delay does not exceed.
+        retry_jitter: it is a random one up to that.
+        max_retries: how often it is tried again at most; None: for ever.
+        default_retry_delay: seconds before the next try where nothing else says it; None: 0.
+        ignore_result: do not keep what it returns.
+        time_limit: seconds that a run may take.
+        expires: of its calls; see `Task.apply_async`.
+
+    Raises:
+        InvalidTask: this function cannot be a task, or an option makes no sense.
+        UnknownOption: an option of Celery's that is not supported.
+    """
+    refuse("@shared_task", others)
+    retrying = Retrying(
+        autoretry_for=autoretry_for,
+        dont_autoretry_for=dont_autoretry_for,
+        retry_kwargs=retry_kwargs or {},
+        retry_backoff=retry_backoff,
+        retry_backoff_max=retry_backoff_max,
+        retry_jitter=retry_jitter,
+    )
+    policy = Policy(
+        max_attempts=1,  # by itself; each retry is asked for, and counted by `Task.retry`
+        timeout=time_limit,
+        priority=conf.as_stored(priority),
+        result="ignore" if ignore_result else "json",
+    )
+
+    def decorate(function: Callable[..., Any]) -> Task:
+        task = Task(
+            function,
+            bind=bind,
+            max_retries=max_retries,
+            default_retry_delay=default_retry_delay,
+            expires=expires,
+            retrying=retrying,
+        )
+        task.declare(name, queue, policy)
+        return task
+
+    return decorate if function is None else decorate(function)

@@ -1,0 +1,363 @@
+"""Django Q's words: ``from bgtasks.dialects.django_q import async_task, result, fetch``.
+
+A row names its function by a path, and rows are data that somebody else may write. So a path must
+lead to a function of an installed app's ``tasks`` module, when it is enqueued and when it runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import import_module
+from types import FunctionType
+from typing import Any
+
+from background_task import tasks as stock
+from background_task.models import Task
+from django.apps import apps
+from django.db import transaction
+
+from bgtasks import codec, here, tasks
+from bgtasks.exceptions import (
+    Cancel,
+    ForbiddenFunction,
+    InvalidOption,
+    NotJSON,
+    ResultTimeout,
+    UnknownOption,
+    UnknownResult,
+)
+from bgtasks.models import CallOptions, CompletedTask, Outcome
+from bgtasks.queue import claims, enqueue, outcomes
+from bgtasks.queue import database as db
+from bgtasks.results import AsyncResult
+from bgtasks.tasks import background
+
+__all__ = ["EndedTask", "async_task", "fetch", "result"]
+
+# Django Q takes these off a call's keyword arguments too, and so they never were the function's.
+REFUSED = {
+    "ack_failure", "broker", "cached", "chain", "cluster", "group", "iter_cached", "iter_count",
+    "save",
+}  # fmt: skip
+SUPPORTED = ("task_name", "sync", "timeout", "hook")
+# Their `tasks` modules are machinery, not an app's.
+OURS = {"bgtasks", "background_task"}
+# What the column for names holds.
+LONGEST_NAME = 255
+
+
+@dataclass(frozen=True)
+class EndedTask:
+    """What became of a call.
+
+    Attributes:
+        func: the path of the function; of a task, its name.
+        result: what it returned; of a failure, the traceback or what else is told of it.
+        success: False also if it was cancelled.
+        started: the last attempt; None if it was never run.
+    """
+
+    id: str
+    name: str
+    func: str
+    hook: str | None
+    args: list[Any]
+    kwargs: dict[str, Any]
+    result: Any
+    success: bool
+    started: datetime | None
+    stopped: datetime | None
+    attempt_count: int
+
+
+def async_task(
+    func: Callable[..., Any] | str,
+    *args: Any,
+    q_options: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> str:
+    """Enqueue a call of a function, or of a task, of an installed app's ``tasks`` module.
+
+    Args:
+        func: the function or its dotted path.
+        args: its arguments.
+        q_options: ``task_name``; ``timeout``, in seconds; ``hook``, a function or path under the
+            same rule, called with the `EndedTask` when this has ended; ``sync``: run it here and
+            now, once, and raise what it raises.
+        kwargs: its arguments, and those options, unless they stand in ``q_options``.
+
+    Returns:
+        The id.
+
+    Raises:
+        ForbiddenFunction: the function, or the hook, is none of an installed app's ``tasks``.
+        NotJSON: an argument is not JSON.
+        UnknownOption: an option of Django Q's that is not supported.
+    """
+    options = _options(kwargs, q_options or {})
+    path = path_of(func)
+    if (hook := options.get("hook")) is not None:
+        hook = path_of(hook)
+    name = _checked_name(options.get("task_name"))
+    if options.get("sync"):
+        return _run_here(path, args, kwargs, name, hook, options.get("timeout"))
+    own = {"timeout": options.get("timeout"), "hook": hook, "then": hook and call_hook.name}
+    own = {key: value for key, value in own.items() if value is not None}
+    if (task := _task(find(path))) is not None:
+        return str(tasks.submit(task, args, kwargs, options=own, verbose_name=name).pk)
+    return str(_submit(call, path, args, kwargs, name, own).pk)
+
+
+def _options(kwargs: dict[str, Any], q_options: Mapping[str, Any]) -> dict[str, Any]:
+    """Take the options off the function's arguments.
+
+    Raises:
+        UnknownOption: one of them is not supported.
+    """
+    others = [name for name in q_options if name not in SUPPORTED]
+    others += [name for name in kwargs if name in REFUSED]
+    if others:
+        raise UnknownOption(
+            f"async_task(): {', '.join(others)} is not supported by bgtasks.dialects.django_q. "
+            "What is stands in docs/django-q.md."
+        )
+    return {name: kwargs.pop(name) for name in SUPPORTED if name in kwargs} | dict(q_options)
+
+
+def _checked_name(name: str | None) -> str | None:
+    if name is None or (isinstance(name, str) and not name.isdigit() and len(name) <= LONGEST_NAME):
+        return name
+    raise InvalidOption(
+        f"task_name {name!r}: give a text of at most {LONGEST_NAME} characters that is no number, "
+        "for ids are numbers."
+    )
+
+
+def _submit(
+    runner: Any, path: str, args: Any, kwargs: Any, name: str | None, options: Mapping[str, Any]
+) -> Task:
+    try:
+        row: Task = tasks.submit(
+            runner,
+            (path, *args),
+            kwargs,
+            options=options,
+            verbose_name=name or path[:LONGEST_NAME],
+        )
+    except NotJSON:
+        enqueue.parameters(path, args, kwargs)  # names the argument as the caller counts
+        raise
+    return row
+
+
+def _run_here(
+    path: str, args: Any, kwargs: Any, name: str | None, hook: str | None, timeout: float | None
+) -> str:
+    own = {"timeout": timeout, "hook": hook}
+    own = {key: value for key, value in own.items() if value is not None}
+    with transaction.atomic(using=db.alias()):
+        row = _submit(call_once, path, args, kwargs, name, own)
+        # Before anybody else can see it. In eager mode it has run already.
+        held = claims.claim_row(row, stock.tasks._runner.worker_name)
+    failure = here.run(row, hooks_wait=True) if held else None
+    if hook and (ended := fetch(str(row.pk))):
+        runnable(hook)(ended)
+    if failure:
+        raise failure
+    if (result := AsyncResult(row)).ready():  # and not put off, for a worker
+        result.get()
+    return str(row.pk)
+
+
+def result(task_id: str, wait: int = 0) -> Any:
+    """What a call returned, or what is told of its failure; None if it has not ended.
+
+    Args:
+        task_id: the id, or the name.
+        wait: milliseconds to wait for it at most; -1: for ever.
+
+    Raises:
+        WouldBlock: waiting inside a transaction, or a task that has the only worker.
+    """
+    ended = fetch(task_id, wait)
+    return None if ended is None else ended.result
+
+
+def fetch(task_id: str, wait: int = 0) -> EndedTask | None:
+    """What became of a call; None if it has not ended, or nothing is known of it.
+
+    Args:
+        task_id: the id, or the name. Of several that have a name, the one that ended last.
+        wait: milliseconds to wait for it at most; -1: for ever.
+
+    Raises:
+        WouldBlock: waiting inside a transaction, or a task that has the only worker.
+    """
+    found = outcomes.id_of(task_id)
+    if found is None:
+        found = _named(task_id)
+    if found is None:
+        return None
+    if wait:
+        with suppress(ResultTimeout, UnknownResult):
+            AsyncResult(found).get(None if wait < 0 else wait / 1000, propagate=False)
+    return _ended(found)
+
+
+def _named(name: str) -> int | None:
+    """The id of the call of that name that ended last; if none has, of the one enqueued last."""
+    using = db.alias()
+    completed = CompletedTask.objects.using(using).filter(verbose_name=name)
+    ended = Outcome.objects.using(using).filter(completed_id__in=completed.values("pk"))
+    queued = Task.objects.using(using).filter(verbose_name=name, failed_at=None)
+    return (
+        ended.order_by("-completed_id").values_list("pk", flat=True).first()
+        or queued.order_by("-pk").values_list("pk", flat=True).first()
+    )
+
+
+def _ended(task_id: int) -> EndedTask | None:
+    outcome = outcomes.outcome_of(task_id)
+    if outcome is None:
+        return None
+    rows = CompletedTask.objects.using(db.alias()).filter(pk=outcome.completed_id)
+    row = rows.only("task_name", "task_params", "verbose_name", "last_error").first()
+    if row is None:
+        return None
+    func, args, kwargs = _called(row)
+    succeeded = outcome.state == Outcome.State.SUCCEEDED
+    value = None if outcome.result is None else codec.loads(outcome.result)
+    return EndedTask(
+        id=str(task_id),
+        name=row.verbose_name or func,
+        func=func,
+        hook=_hook_of(task_id),
+        args=args,
+        kwargs=kwargs,
+        result=value if succeeded else row.last_error,
+        success=succeeded,
+        started=outcome.started_at,
+        stopped=outcome.finished_at,
+        attempt_count=outcome.attempts,
+    )
+
+
+def _called(row: CompletedTask) -> tuple[str, list[Any], dict[str, Any]]:
+    """The function and its arguments; of a row that cannot be read, and failed for that, none."""
+    try:
+        args, kwargs = codec.loads(row.task_params)
+        if row.task_name not in {call.name, call_once.name}:
+            return row.task_name, args, kwargs
+        func, *args = args
+    except (ValueError, TypeError, RecursionError):
+        return row.task_name, [], {}
+    return func, args, kwargs
+
+
+def _hook_of(task_id: int) -> str | None:
+    options = CallOptions.objects.using(db.alias()).filter(pk=task_id)
+    text = options.values_list("options", flat=True).first()
+    hook: str | None = json.loads(text).get("hook") if text else None
+    return hook
+
+
+# --- from a path to a function
+
+
+def path_of(function: Callable[..., Any] | str) -> str:
+    """The path by which a row may name a function.
+
+    Raises:
+        ForbiddenFunction
+    """
+    if isinstance(function, str):
+        path = function
+    else:
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        module = str(getattr(function, "__module__", None))
+        # What a package `tasks` imports from its modules is named as the package's.
+        package, inside, _ = module.partition(".tasks.")
+        path = f"{package}.tasks.{name}" if inside else f"{module}.{name}"
+    found = find(path)
+    if not isinstance(function, str) and found is not function:
+        raise _forbidden(path, "another function has that name there")
+    return path
+
+
+def find(path: str) -> Any:
+    """The function or task that a path names. Nothing is imported but apps' ``tasks`` modules.
+
+    Raises:
+        ForbiddenFunction: it is no function at the top of such a module.
+    """
+    module_name, _, name = path.rpartition(".")
+    app = module_name.removesuffix(".tasks")
+    installed = any(config.name == app for config in apps.get_app_configs())
+    if not installed or app == module_name or app in OURS:
+        raise _forbidden(path, f"{module_name or path} is no `tasks` module of an installed app")
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name != module_name:
+            raise
+        raise _forbidden(path, f"{app} has no `tasks` module") from None
+    found = getattr(module, name, None)
+    home = getattr(found, "__module__", None) or ""
+    if home != module_name and not home.startswith(f"{module_name}."):
+        raise _forbidden(path, f"{name} is not declared in {module_name}")
+    if found.__name__ == "<lambda>" if isinstance(found, FunctionType) else _task(found) is None:
+        raise _forbidden(path, f"{name} is no function but a {type(found).__name__}")
+    return found
+
+
+def _forbidden(path: str, reason: str) -> ForbiddenFunction:
+    return ForbiddenFunction(
+        f"{path} is not run: {reason}. Rows are data, so that they may name only functions at the "
+        "top of an installed app's tasks.py. Write one there, and let it call this."
+    )
+
+
+def _task(found: Any) -> Any:
+    """The task as workers know it, if it is one; else None."""
+    known = stock.tasks._tasks.get(getattr(found, "name", None))
+    return known if known in (found, getattr(found, "proxy", None)) else None
+
+
+def runnable(path: str) -> Callable[..., Any]:
+    """What runs a path's function here.
+
+    Raises:
+        ForbiddenFunction
+    """
+    found = find(path)
+    task = _task(found)
+    function: Callable[..., Any] = found if task is None else task.task_function
+    return function
+
+
+# --- the tasks that workers run
+
+
+@background
+def call(path: str, /, *args: Any, **kwargs: Any) -> Any:
+    """Run the function of a path."""
+    return runnable(path)(*args, **kwargs)
+
+
+@background(max_attempts=1)
+def call_once(path: str, /, *args: Any, **kwargs: Any) -> Any:
+    """The same, for somebody who waits for it in this very process."""
+    return runnable(path)(*args, **kwargs)
+
+
+@background
+def call_hook(task_id: int) -> Any:
+    """Tell a hook what became of a task."""
+    ended = fetch(str(task_id))
+    if ended is None or ended.hook is None:
+        raise Cancel(f"nothing is known of task {task_id} any more")
+    return runnable(ended.hook)(ended)

@@ -1,0 +1,242 @@
+"""What became of a call: its state, what it returned or raised, how far it has come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asgiref.sync import sync_to_async
+
+from bgtasks import codec, remote
+from bgtasks.clock import elapsed
+from bgtasks.current import Progress, current_task
+from bgtasks.exceptions import ResultTimeout, TaskRevoked, UnknownResult, WouldBlock
+from bgtasks.listening import hear, listener
+from bgtasks.models import CompletedTask, Outcome, Worker
+from bgtasks.queue import database as db
+from bgtasks.queue import outcomes, progress
+from bgtasks.queue.notify import ENDED_CHANNEL
+from bgtasks.waiters import waiting_for
+
+PENDING, STARTED, SUCCESS, FAILURE = "PENDING", "STARTED", "SUCCESS", "FAILURE"
+# Of `django.tasks`, for each of ours.
+TASK_RESULT_STATUS = {
+    PENDING: "READY",
+    STARTED: "RUNNING",
+    SUCCESS: "SUCCESSFUL",
+    FAILURE: "FAILED",
+}
+# Seconds between looks, whatever is heard, for a word may be lost: the first and the longest.
+LOOK, LONGEST = 0.05, 1.0
+# The same for a coroutine, which is told: whether the row was deleted.
+STILL_THERE = 5.0
+
+
+class AsyncResult:
+    """The result of a call, now or later. It is read from the database each time it is asked.
+
+    Args:
+        id: of the row that the call wrote; the row itself will do.
+    """
+
+    def __init__(self, id: int | str | Any) -> None:  # noqa: A002
+        if isinstance(id, CompletedTask):
+            raise UnknownResult(
+                "A completed row has an id of its own. The task's is that of its Outcome: "
+                f"Outcome.objects.get(completed_id={id.pk}).task_id"
+            )
+        self.id = int(getattr(id, "pk", id))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.id}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AsyncResult) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def _find(self) -> outcomes.State:
+        state = outcomes.find(self.id)
+        if state is None:
+            raise UnknownResult(
+                f"There is no task {self.id}, nor an outcome of it. It was never committed, or its "
+                "row was deleted, or its outcome was pruned (BGTASKS_RETENTION says when)."
+            )
+        return state
+
+    @property
+    def status(self) -> str:
+        """PENDING (also: to be tried again), STARTED (a worker has it), SUCCESS or FAILURE.
+
+        Raises:
+            UnknownResult: there is no such task, or not any more. The same of all below.
+        """
+        return _status(self._find())
+
+    @property
+    def attempts(self) -> int:
+        """How many runs there were, with the one under way."""
+        return self._find().attempts
+
+    @property
+    def result(self) -> Any:
+        """What it returned, or the exception that it raised; None as long as it has not ended."""
+        state = self._find()
+        if state.outcome is None:
+            return None
+        return _value(state) if state.outcome == Outcome.State.SUCCEEDED else _error(state)
+
+    @property
+    def traceback(self) -> str | None:
+        """Of a failure, what is told of it; else None."""
+        state = self._find()
+        return outcomes.story(state.completed_id) if _status(state) == FAILURE else None
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far it has come, by its own word; None if it has said nothing."""
+        return progress.read(self.id)
+
+    def ready(self) -> bool:
+        """Whether it has ended."""
+        return self._find().outcome is not None
+
+    def successful(self) -> bool:
+        return self.status == SUCCESS
+
+    def failed(self) -> bool:
+        """Whether it has failed for good, or was cancelled."""
+        return self.status == FAILURE
+
+    def cancelled(self) -> bool:
+        """Whether it was revoked, expired, or cancelled itself: a kind of failure."""
+        return self._find().outcome == Outcome.State.CANCELLED
+
+    def get(self, timeout: float | None = None, propagate: bool = True) -> Any:
+        """Wait for the end, and return what the task returned.
+
+        Args:
+            timeout: seconds to wait at most; None: for ever.
+            propagate: raise what the task raised, with the worker's traceback as its cause;
+                else return the exception.
+
+        Raises:
+            ResultTimeout: it has not ended in time.
+            TaskRevoked: it was revoked, expired, or cancelled itself.
+            WouldBlock: inside a transaction, or a task that has the only worker: it never ends.
+            UnknownResult: there is no such task.
+        """
+        until = None if timeout is None else elapsed() + timeout
+        state = self._look()
+        if state.outcome is None:
+            state = self._wait(until, timeout)
+        return self._taken(state, propagate)
+
+    async def aget(self, timeout: float | None = None, propagate: bool = True) -> Any:
+        """As `get`, for coroutines: the event loop goes on meanwhile, and no thread waits."""
+        until = None if timeout is None else elapsed() + timeout
+        look = sync_to_async(self._look)
+        if (state := await look()).outcome is None:
+            with waiting_for(self.id) as waiter:
+                while (state := await look()).outcome is None:
+                    left = STILL_THERE if until is None else until - elapsed()
+                    if left <= 0:
+                        raise self._too_late(state, timeout)
+                    await waiter.wait(min(left, STILL_THERE))
+        return await sync_to_async(self._taken)(state, propagate)
+
+    def _look(self) -> outcomes.State:
+        """Where it stands, unless that cannot change while somebody waits here."""
+        state = self._find()
+        if state.outcome is None:
+            _refuse_to_block(self)
+        return state
+
+    def _taken(self, state: outcomes.State, propagate: bool) -> Any:
+        if state.outcome == Outcome.State.SUCCEEDED:
+            return _value(state)
+        error = _error(state)
+        if propagate:
+            raise error
+        return error
+
+    def _too_late(self, state: outcomes.State, timeout: float | None) -> ResultTimeout:
+        return ResultTimeout(
+            f"Task {self.id} has not ended within {timeout} s; it is {_status(state)}. Is a worker "
+            "running?"
+        )
+
+    def revoke(self, terminate: bool = False) -> bool:
+        """Call it off, unless it has ended or a worker has it.
+
+        Args:
+            terminate: also if a worker has it. A coroutine is cancelled there; a plain function
+                is ended with its process, after its neighbours have had the grace period.
+
+        Returns:
+            Whether it was called off; its outcome says so from now on.
+        """
+        return outcomes.revoke(self.id, terminate)
+
+    def forget(self) -> bool:
+        """Delete what is kept of it, which is pruned by age anyway. Not before it has ended.
+
+        Returns:
+            Whether there was something to delete.
+        """
+        return outcomes.forget(self.id)
+
+    def _wait(self, until: float | None, timeout: float | None) -> outcomes.State:
+        listening = listener(ENDED_CHANNEL)
+        wait = LOOK
+        try:
+            listening.prepare()  # before the first look: what ends after it is heard
+            while (state := self._find()).outcome is None:
+                left = wait if until is None else min(wait, until - elapsed())
+                if left <= 0:
+                    raise self._too_late(state, timeout)
+                if not (listening.prepare() or hear(listening, left)):
+                    wait = min(LONGEST, wait * 2)
+            return state
+        finally:
+            listening.close()
+
+
+def _status(state: outcomes.State) -> str:
+    if state.outcome is None:
+        return STARTED if state.running else PENDING
+    return SUCCESS if state.outcome == Outcome.State.SUCCEEDED else FAILURE
+
+
+def _value(state: outcomes.State) -> Any:
+    return None if state.result is None else codec.loads(state.result)
+
+
+def _error(state: outcomes.State) -> Exception:
+    told = outcomes.story(state.completed_id)
+    if state.outcome == Outcome.State.CANCELLED:
+        return TaskRevoked(told or "Cancelled.")
+    return remote.rebuild(state.exception, told)
+
+
+def _refuse_to_block(result: AsyncResult) -> None:
+    """What would wait for ever says so at once.
+
+    Raises:
+        WouldBlock
+    """
+    if db.connection().in_atomic_block:
+        raise WouldBlock(
+            f"get() of task {result.id} inside a transaction: what was enqueued in it does not "
+            "exist for workers before it commits, and what they write may not be seen in it. Call "
+            "get() after the transaction."
+        )
+    task = current_task()
+    if task is None or not task.lonely:
+        return
+    if Worker.objects.using(db.alias()).count() < 2:
+        raise WouldBlock(
+            f"get() of task {result.id} inside task {task.name}: its worker runs one task at a "
+            "time, and there is no other. Start process_tasks with --threads or --processes, or "
+            "enqueue from the first task what is to come after it."
+        )

@@ -1,0 +1,349 @@
+"""For the tests of a project: run what waits, here and now, and look at what was enqueued.
+
+Everything here works on the connection of the calling thread, so that it may be used inside the
+transaction that a `TestCase` rolls back. Nothing else of bgtasks needs this module but
+`bgtasks.tasks`, in eager mode.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from unittest import mock
+
+from background_task import signals
+from background_task.models import Task
+from django.db.models import QuerySet
+from django.test.utils import override_settings
+from django.utils import timezone
+
+from bgtasks import codec, conf, here, tasks
+from bgtasks.queue import claims, enqueue
+from bgtasks.queue import database as db
+from bgtasks.results import AsyncResult
+
+__all__ = [
+    "Enqueued",
+    "assert_enqueued",
+    "assert_nothing_enqueued",
+    "capture",
+    "eager",
+    "enqueued",
+    "run_pending",
+]
+logger = logging.getLogger(__name__)
+
+# How many rows are taken for a chain that ends, and how many eager calls inside each other: well
+# below the depth at which Python itself gives up.
+LIMIT = 1000
+DEEPEST = 25
+# How many rows a failed assertion lists.
+LISTED = 20
+# By which claim rows are held while they run.
+CLAIM = f"{db.OURS}testing.1-1"
+
+
+# --- running what waits
+
+
+def run_pending(
+    *,
+    queue: str | None = None,
+    raise_failures: bool = True,
+    include_later: bool = False,
+    at: datetime | None = None,
+    limit: int = LIMIT,
+) -> list[AsyncResult]:
+    """Run what is ready, and what that enqueues, until nothing is; here, one after the other.
+
+    Args:
+        queue: only rows of this one; None for all.
+        raise_failures: raise what a task raises, after it is recorded. Else it is recorded only,
+            and the others are run.
+        include_later: run what is for later too: delays, further attempts. Of a repeating row
+            one run; the next repetition stays.
+        at: as if it were then: Django's ``timezone.now()`` says so meanwhile.
+        limit: the most rows that are run.
+
+    Returns:
+        The results of what was run, in that order; one for each run.
+
+    Raises:
+        AssertionError: there is always more to run.
+        TaskModuleError: a ``tasks.py`` that cannot be imported.
+    """
+    tasks.autodiscover()  # as a worker does: rows may name what nobody here has imported
+    ran: list[AsyncResult] = []
+    repeated: set[str] = set()
+    with _clock_at(at):
+        while row := _next(queue, include_later, repeated):
+            if len(ran) >= limit:
+                raise AssertionError(_endless(limit, row))
+            if not claims.claim_row(row, CLAIM):
+                continue  # another thread was faster
+            if row.repeat > 0:
+                repeated.add(row.task_hash)
+            failure = here.run(row)
+            ran.append(AsyncResult(row))
+            if failure and (raise_failures or _is_meant_for_us(failure)):
+                failure.add_note(_advice(row))
+                raise failure
+    return ran
+
+
+@contextmanager
+def _clock_at(moment: datetime | None) -> Iterator[None]:
+    if moment is None:
+        yield
+        return
+    then = tasks.aware(moment, "run_pending", "at")
+    with mock.patch.object(timezone, "now", return_value=then):
+        yield
+
+
+def _next(queue: str | None, include_later: bool, repeated: set[str]) -> Task | None:
+    """What a worker would take next, now or when it is due."""
+    rows = _waiting().filter(task_name__in=tasks.names())
+    if queue:
+        rows = rows.filter(queue=queue)
+    urgency = "priority" if conf.lowest_number_first() else "-priority"
+    ready = rows.filter(run_at__lte=timezone.now()).order_by(urgency, "run_at", "pk").first()
+    if ready or not include_later:
+        return ready
+    later = rows.exclude(repeat__gt=0, task_hash__in=repeated)
+    return later.order_by("run_at", urgency, "pk").first()
+
+
+def _waiting() -> QuerySet[Task]:
+    rows: QuerySet[Task] = Task.objects.using(db.alias()).filter(locked_by=None, failed_at=None)
+    return rows
+
+
+def _is_meant_for_us(failure: BaseException) -> bool:
+    """Somebody who presses Ctrl-C does not mean the task."""
+    return isinstance(failure, KeyboardInterrupt)
+
+
+def _advice(row: Task) -> str:
+    return (
+        f"Raised by task {row.task_name} (id {row.pk}, attempt {row.attempts}). To have it only "
+        "recorded, as a worker does, and the test go on: run_pending(raise_failures=False)."
+    )
+
+
+def _endless(limit: int, row: Task) -> str:
+    return (
+        f"{limit} rows were run, and {_call_of(row)} is still to be run. Does a task enqueue "
+        "itself again and again, or snooze for ever? If so many are meant, give run_pending a "
+        "higher limit."
+    )
+
+
+# --- eager mode
+
+
+def eager(propagate: bool = True) -> override_settings:
+    """Run each task inside the call that enqueues it.
+
+    A context manager, and a decorator of functions and of Django's test cases. It holds for all
+    threads, as the setting `BGTASKS_EAGER` does.
+
+    Args:
+        propagate: raise what a task raises to the caller, after it is recorded.
+    """
+    return override_settings(BGTASKS_EAGER=True, BGTASKS_EAGER_PROPAGATES=propagate)
+
+
+_depth: ContextVar[int] = ContextVar("bgtasks_eager_depth", default=0)
+
+
+def run_eagerly(row: Task | None) -> None:
+    """Run a row that was just enqueued, unless it is for later, and what follows it.
+
+    Raises:
+        AssertionError: it was enqueued by one of very many eager calls inside each other.
+    """
+    if row is None or row.task_name not in tasks.names():
+        return
+    depth = _depth.get()
+    if depth >= DEEPEST:
+        raise AssertionError(
+            f"{depth} tasks in eager mode enqueued each other, and the last one "
+            f"{_call_of(row)}. Does a task enqueue itself again and again?"
+        )
+    token = _depth.set(depth + 1)
+    try:
+        _run_until_later(row.pk)
+    finally:
+        _depth.reset(token)
+
+
+def _run_until_later(task_id: int) -> None:
+    for _ in range(LIMIT):
+        # As a worker would find it. The caller's instance stays as it was enqueued.
+        ready = _waiting().filter(pk=task_id, run_at__lte=timezone.now()).first()
+        if ready is None or not claims.claim_row(ready, CLAIM):
+            return
+        failure = here.run(ready)
+        run_eagerly(_following(ready))
+        if failure and (conf.eager_propagates() or _is_meant_for_us(failure)):
+            raise failure
+    raise AssertionError(f"{_call_of(ready)} was run {LIMIT} times, and is not done.")
+
+
+def _following(row: Task) -> Task | None:
+    """The row that this one's call asked for, for when it has ended."""
+    name = db.options_of(row).get("then")
+    if not name:
+        return None
+    task_hash = enqueue.fingerprint(name, enqueue.parameters(name, [row.pk], {}))
+    following: Task | None = enqueue.waiting(task_hash, row.queue).first()
+    return following
+
+
+# --- what was enqueued
+
+
+@dataclass(frozen=True)
+class Enqueued:
+    """A call that was enqueued.
+
+    Attributes:
+        id: of its row, and of its result.
+        name: what rows call the task.
+        queue: None for the default one.
+    """
+
+    id: int
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    queue: str | None
+    priority: int
+    run_at: datetime
+
+    def __str__(self) -> str:
+        text = _call(self.name, self.args, self.kwargs)
+        queue = f", queue {self.queue}" if self.queue else ""
+        later = f", for {self.run_at}" if self.run_at > timezone.now() else ""
+        return f"{text}{queue}{later}"
+
+
+def enqueued(task: Any = None, /, **filters: Any) -> list[Enqueued]:
+    """The calls that wait in the queue, in the order in which they were enqueued.
+
+    Args:
+        task: only calls of this one: the task itself, or the name that its rows carry.
+        filters: only rows that match, as in a filter of Django's: ``queue="mail"``.
+
+    Raises:
+        LookupError: no task has that name.
+    """
+    rows = _waiting().filter(**filters)
+    if task is not None:
+        rows = rows.filter(task_name__in=_names(task))
+    return [_enqueued(row) for row in rows.order_by("pk")]
+
+
+def assert_enqueued(task: Any, /, *args: Any, times: int | None = 1, **kwargs: Any) -> Enqueued:
+    """Fail unless a call of a task waits in the queue; returns it, the first of them.
+
+    Args:
+        task: the task itself, or the name that its rows carry.
+        args: the arguments of the call, and `kwargs`. Without any, a call with whatever arguments
+            will do.
+        times: how often exactly; None: once or more often.
+    """
+    if times is not None and times < 1:
+        raise ValueError("times is 1 or more. For none: assert_nothing_enqueued(task).")
+    calls = enqueued(task)
+    if args or kwargs:
+        name = _names(task)[0]
+        expected = codec.loads(enqueue.parameters(name, args, kwargs))
+        calls = [call for call in calls if [list(call.args), call.kwargs] == expected]
+    if calls and times in {len(calls), None}:
+        return calls[0]
+    wanted = _call(_names(task)[0], args, kwargs) if args or kwargs else _names(task)[0]
+    often = "once" if times == 1 else "at all" if times is None else f"{times} times"
+    raise AssertionError(
+        f"{wanted} was to be enqueued {often}, and is {len(calls) or 'not'}"
+        f"{' times' if calls else ''}. {_listed(enqueued())}"
+    )
+
+
+def assert_nothing_enqueued(task: Any = None, /, **filters: Any) -> None:
+    """Fail if a call waits in the queue.
+
+    Args:
+        task: only calls of this one count.
+        filters: only rows that match count, as of `enqueued`.
+    """
+    if calls := enqueued(task, **filters):
+        raise AssertionError(f"Nothing was to be enqueued. {_listed(calls)}")
+
+
+@contextmanager
+def capture() -> Iterator[list[Enqueued]]:
+    """Collect what is enqueued inside the block, by all threads.
+
+    Also what is rolled back, or has been run meanwhile: it lists the calls, where `enqueued` lists
+    the rows that are there.
+    """
+    calls: list[Enqueued] = []
+
+    def note(task: Task, **_: Any) -> None:
+        calls.append(_enqueued(task))
+
+    signals.task_created.connect(note, weak=False)
+    try:
+        yield calls
+    finally:
+        signals.task_created.disconnect(note)
+
+
+def _enqueued(row: Task) -> Enqueued:
+    args, kwargs = row.params()
+    return Enqueued(row.pk, row.task_name, tuple(args), kwargs, row.queue, row.priority, row.run_at)
+
+
+def _names(task: Any) -> Sequence[str]:
+    """What rows may call a task.
+
+    Raises:
+        LookupError: no task has that name, nor has a row.
+    """
+    if not isinstance(task, str):
+        # Of `django.tasks` the name is the function's alone.
+        names = [getattr(task, "module_path", None), getattr(task, "name", None)]
+        if found := [name for name in names if isinstance(name, str)]:
+            return found
+        raise LookupError(f"{task!r} is no task. Give a task, or the name that its rows carry.")
+    if task not in tasks.names() and not _waiting().filter(task_name=task).exists():
+        raise LookupError(
+            f"No task is called {task!r}. Give the task itself, or the name that its rows carry: "
+            "module.function, or what its decorator says."
+        )
+    return [task]
+
+
+def _call(name: str, args: Iterable[Any], kwargs: dict[str, Any]) -> str:
+    arguments = [*map(repr, args), *(f"{key}={value!r}" for key, value in kwargs.items())]
+    return f"{name}({', '.join(arguments)})"
+
+
+def _call_of(row: Task) -> str:
+    return _call(row.task_name, *row.params())
+
+
+def _listed(calls: Sequence[Enqueued]) -> str:
+    if not calls:
+        return "The queue is empty."
+    lines = [f"    {call}" for call in calls[:LISTED]]
+    if len(calls) > LISTED:
+        lines.append(f"    and {len(calls) - LISTED} more")
+    return "\n".join(["In the queue:", *lines])
