@@ -24,12 +24,12 @@ class WorkAdmin(admin.ModelAdmin):
 
 @admin.register(Avatar)
 class AvatarAdmin(WorkAdmin):
-    list_display = ["user", "state", "percent", "created_at"]
+    list_display = ["user", "state", "created_at"]
     list_select_related = ["user"]
     search_fields = ["user__username"]
 
 
 @admin.register(Report)
 class ReportAdmin(WorkAdmin):
-    list_display = ["__str__", "state", "percent", "signups", "created_by", "created_at"]
+    list_display = ["__str__", "state", "signups", "created_by", "created_at"]
     list_select_related = ["created_by"]

@@ -14,6 +14,9 @@ from django.db.models.lookups import Exact
 from django.urls import reverse
 from django.utils import timezone
 
+from bgtasks import AsyncResult
+from bgtasks.exceptions import UnknownResult
+
 EXPECTED = timedelta(seconds=20)
 USERNAME_TAKEN = "A user with that username already exists."
 
@@ -36,6 +39,8 @@ class UserManager(AuthUserManager["User"]):
 class User(AbstractUser):
     objects = UserManager()  # type: ignore[misc]
 
+    welcome_id = models.BigIntegerField(null=True, editable=False, help_text="Of its task.")
+
     class Meta(AbstractUser.Meta):
         constraints = [
             # "Alice" beside "alice" could pass for her. Held here also against two
@@ -57,6 +62,19 @@ class User(AbstractUser):
         with transaction.atomic(using=kwargs.get("using"), savepoint=False):
             super().save(*args, **kwargs)
 
+    @property
+    def welcome(self) -> str:
+        """What became of the welcome mail, in words; empty where nothing is known any more."""
+        result = AsyncResult(self.welcome_id or 0)
+        try:
+            if not result.ready():
+                return "on its way"
+            if result.failed():
+                return "could not be sent"
+            return "sent" if result.result == "Sent" else ""
+        except UnknownResult:
+            return ""
+
 
 class Work(models.Model):
     """Something made in the background, and how far it has come."""
@@ -69,7 +87,7 @@ class Work(models.Model):
     # Random, because the files made are named after it: nobody can guess their address.
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     state = models.CharField(max_length=10, choices=State, default=State.PENDING)
-    percent = models.PositiveSmallIntegerField(default=0)
+    task_id = models.BigIntegerField(null=True, editable=False)
     error = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField(auto_now_add=True, db_index=True)
 
@@ -79,6 +97,14 @@ class Work(models.Model):
     @property
     def pending(self) -> bool:
         return self.state == self.State.PENDING
+
+    @property
+    def percent(self) -> int:
+        """How far the work has come, by the word of the task that does it."""
+        if not self.pending:
+            return 100
+        told = AsyncResult(self.task_id).progress if self.task_id else None
+        return (told.percent if told else None) or 0
 
     @property
     def late(self) -> bool:
@@ -93,13 +119,13 @@ class Work(models.Model):
     def failed(self) -> bool:
         return self.state == self.State.FAILED
 
-    def progress(self, percent: int, **fields: Any) -> bool:
-        """Record how far the work has come. False if it is over, or its row is gone."""
-        return self._update(percent=percent, **fields)
+    def note(self, **fields: Any) -> bool:
+        """Record something of the work. False if it is over, or its row is gone."""
+        return self._update(**fields)
 
     def finish(self, **fields: Any) -> bool:
         """Pending to ready; False, and nothing written, if somebody else ended it."""
-        return self._update(state=self.State.READY, percent=100, **fields)
+        return self._update(state=self.State.READY, **fields)
 
     def give_up(self, error: str) -> bool:
         """Pending to failed, with a text for the person who waits."""

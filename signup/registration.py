@@ -53,5 +53,5 @@ def replace_avatar(user: User, upload: File) -> None:
 
 
 def _queue_avatar(user: User, key: UUID) -> None:
-    Avatar.objects.create(pk=key, user=user)
-    make_renditions(str(key))
+    row = make_renditions(str(key), creator=user)
+    Avatar.objects.create(pk=key, user=user, task_id=row.pk)

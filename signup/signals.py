@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from background_task.models import CompletedTask
-from background_task.signals import task_failed
 from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
 
+from bgtasks.models import CompletedTask
+from bgtasks.signals import task_failed
 from signup import files, tasks
 from signup.models import Avatar, Report, User, Work
 
@@ -18,7 +18,8 @@ from signup.models import Avatar, Report, User, Work
 def welcome(instance: User, created: bool, raw: bool, **kwargs: Any) -> None:
     # raw: a fixture is being loaded. Those people were welcomed long ago, elsewhere.
     if created and not raw:
-        tasks.send_welcome_email(instance.pk)
+        instance.welcome_id = tasks.send_welcome_email(instance.pk, creator=instance).pk
+        User.objects.filter(pk=instance.pk).update(welcome_id=instance.welcome_id)
 
 
 @receiver(post_delete, sender=Avatar)

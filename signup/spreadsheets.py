@@ -15,6 +15,7 @@ from django.utils import timezone
 from xlsxwriter import Workbook
 from xlsxwriter.worksheet import Worksheet
 
+from bgtasks import set_progress
 from signup.models import Report, User
 
 CHUNK = 2_000
@@ -52,7 +53,8 @@ def signups(report: Report) -> Iterator[File]:
 
 def _write_people(workbook: Workbook, report: Report) -> Counter[date]:
     total = _people(report).count()
-    report.progress(1, signups=total)
+    report.note(signups=total)
+    set_progress(0, total)
     per_day: Counter[date] = Counter()
     sheet = None
     for number, user in enumerate(_in_chunks(_people(report))):
@@ -73,7 +75,7 @@ def _write_people(workbook: Workbook, report: Report) -> Counter[date]:
             ),
         )
         if number % CHUNK == CHUNK - 1:
-            report.progress(min(99, 100 * number // total))
+            set_progress(number, total)
     return per_day
 
 
@@ -89,7 +91,7 @@ def _in_chunks(people: QuerySet[User, Any]) -> Iterator[dict[str, Any]]:
     """All rows in the order of their keys, a chunk a query.
 
     Not ``iterator()``: a half-read SELECT keeps its snapshot open, and on SQLite a
-    connection that notes its progress from an outdated snapshot is told "database is
+    connection that writes from an outdated snapshot is told "database is
     locked" at once. It would also hold back PostgreSQL's vacuum for the whole report.
     """
     last = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.core.files.storage import default_storage
 
-from bgtasks import background
+from bgtasks import background, set_progress
 from signup import files, images, mails, spreadsheets
 from signup.models import Avatar, Report, User, Work
 
@@ -50,11 +50,11 @@ def _render(avatar: Avatar) -> None:
     with default_storage.open(files.original_name(avatar.pk)) as file:
         original = file.read()
     steps = len(avatar.SIZES) + 1
-    avatar.progress(100 // steps)
+    set_progress(1, steps, "decoding")
     made = images.renditions(original, avatar.SIZES)
     for step, (size, content) in enumerate(made, start=2):
         files.put(files.picture_name(avatar.pk, size), content)
-        avatar.progress(min(99, 100 * step // steps))
+        set_progress(step, steps, f"{size} pixels")
 
 
 def _discard_unwanted(work: Work) -> str:
@@ -83,6 +83,6 @@ def discard_files(names: list[str]) -> None:
     files.discard(names)
 
 
-@background
+@background(cron="17 * * * *", unique=True)
 def sweep_files() -> int:
     return files.sweep()

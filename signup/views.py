@@ -146,9 +146,9 @@ class ReportsView(StaffRequiredMixin, CreateView):
     def form_valid(self, form: ModelForm) -> HttpResponse:
         form.instance.created_by = signed_in(self.request)
         with transaction.atomic():
-            response = super().form_valid(form)
-            build_report(str(form.instance.pk))
-        return response
+            row = build_report(str(form.instance.pk), creator=signed_in(self.request))
+            form.instance.task_id = row.pk
+            return super().form_valid(form)
 
 
 def staff_report(request: HttpRequest, pk: UUID) -> Report:

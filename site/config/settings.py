@@ -210,6 +210,11 @@ LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "account"
 LOGOUT_REDIRECT_URL = "home"
 
+# --- tasks
+
+# Seconds that running tasks have when the worker is told to stop.
+BGTASKS_GRACE = env.float("BGTASKS_GRACE", default=25.0)
+
 # --- throttle: requests per visitor's address, as django-ratelimit writes rates
 
 RATELIMIT_ENABLE = env.bool("RATELIMIT_ENABLE", default=True)
