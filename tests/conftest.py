@@ -14,6 +14,12 @@ from signup.models import User
 from tests import needs, settings
 from tests.live.site import LiveSite
 
+# As its entry point does where bgtasks is installed.
+pytest_plugins = ["bgtasks.pytest_plugin"]
+# These bring databases of their own: with PostgreSQL they would be the same again.
+ON_SQLITE = ["bgtasks/test_wheel.py", "bgtasks/defects", "bgtasks/test_sqlite.py"]
+collect_ignore = ON_SQLITE if settings.DATABASE == "postgresql" else []
+
 
 def pytest_report_header() -> str:
     return f"database: {settings.DATABASE}; REQUIRE_ALL: {needs.REQUIRE_ALL}"

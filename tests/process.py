@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +39,8 @@ class Process:
             [sys.executable, *command] if python else command,
             cwd=cwd,
             start_new_session=session,
+            # As a terminal starts it, also where the tests run under nohup.
+            preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),
             env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

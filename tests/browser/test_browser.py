@@ -147,7 +147,7 @@ def test_the_first_tab_stop_skips_to_the_content(page: Page, site: LiveSite) -> 
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     page.keyboard.press("Enter")
-    assert page.url.endswith("#main")
+    expect(page).to_have_url(f"{site.url}/#main")
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ from django.db import transaction
 from signup import registration
 from signup.models import User
 
-def stop_here(key):
+def stop_here(key, creator):
     print("before the commit", flush=True)
     sys.stdin.read()
 

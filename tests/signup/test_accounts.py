@@ -12,6 +12,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils import timezone
 
+from bgtasks.models import Progress
 from signup.models import Avatar, User
 from signup.registration import replace_avatar
 from tests import pictures
@@ -39,7 +40,9 @@ def test_while_the_picture_is_made_the_page_polls_and_reloads_without_javascript
 ) -> None:
     client.force_login(user)
     replace_avatar(user, ContentFile(pictures.jpeg(), "me.jpg"))
-    Avatar.objects.update(percent=50)
+    Progress.objects.create(
+        task_id=user.avatar.task_id, attempt=0, done=1, total=2, updated_at=timezone.now()
+    )
     page = client.get("/account/").content.decode()
     assert 'hx-get="/account/avatar/"' in page
     assert 'value="50"' in page

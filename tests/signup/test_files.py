@@ -3,16 +3,16 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from background_task.models import Task
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import OperationalError, transaction
 
+from bgtasks import cron, policies
 from signup import files, tasks
-from signup.apps import schedule_sweep
 from signup.models import Avatar, Report, User
 from tests.conftest import stored
 
@@ -59,12 +59,11 @@ def test_the_sweep_of_an_empty_storage_is_no_error(db: None) -> None:
     assert tasks.sweep_files.now() == 0
 
 
-def test_migrate_schedules_the_sweep_hourly_and_once(db: None) -> None:
-    Task.objects.all().delete()
-    schedule_sweep(using="default")
-    schedule_sweep(using="default")
-    row = Task.objects.get(task_name=tasks.sweep_files.name)
-    assert row.repeat == Task.HOURLY
+def test_the_sweep_comes_hourly() -> None:
+    line = cron.parse(policies.of(tasks.sweep_files.name).cron or "", "the sweep")
+    assert line.latest(datetime(2026, 3, 1, 12, 16, tzinfo=UTC)) == datetime(
+        2026, 3, 1, 11, 17, tzinfo=UTC
+    )
 
 
 def test_an_upload_stays_when_its_transaction_commits(user: User) -> None:

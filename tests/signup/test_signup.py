@@ -141,7 +141,7 @@ def test_a_form_without_its_csrf_token_is_refused() -> None:
 def test_p1_a_signup_that_rolls_back_leaves_no_user_no_row_no_file(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(key: str) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         assert User.objects.exists()  # it is the transaction that takes all this back
         assert queued()
         assert stored()
@@ -157,7 +157,7 @@ def test_p1_a_signup_that_rolls_back_leaves_no_user_no_row_no_file(
 def test_p1_a_user_saved_outside_any_transaction_rolls_back_with_its_row(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(user_id: int) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("the queue cannot be written")
 
     monkeypatch.setattr("signup.tasks.send_welcome_email", fail)

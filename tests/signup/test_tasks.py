@@ -10,8 +10,11 @@ from django.core import mail
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.management import call_command
+from django.test import Client
 from PIL import Image
 
+from bgtasks import AsyncResult
+from bgtasks.queue import progress
 from signup import files, tasks
 from signup.models import Avatar, Report, User, Work
 from signup.registration import replace_avatar
@@ -102,6 +105,7 @@ def test_renditions_take_the_place_of_the_original(avatar: Avatar) -> None:
 def test_the_percent_grows_while_renditions_are_made(
     avatar: Avatar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(progress, "EVERY", 0)
     seen = []
     put = files.put
 
@@ -110,7 +114,7 @@ def test_the_percent_grows_while_renditions_are_made(
         put(name, content)
 
     monkeypatch.setattr(files, "put", watched)
-    tasks.make_renditions.now(str(avatar.pk))
+    run_queued()
     assert seen == [25, 50, 75]
 
 
@@ -227,3 +231,27 @@ def test_with_the_user_go_the_files(avatar: Avatar, user: User) -> None:
     user.delete()
     run_queued()
     assert stored() == []
+
+
+def test_the_account_tells_what_became_of_the_welcome_mail(
+    db: None, settings: Any, client: Client
+) -> None:
+    user = User.objects.create_user("zoe", "zoe@example.com", "quite-Long-99")
+    client.force_login(user)
+    assert "on its way" in client.get("/account/").content.decode()
+    run_queued()
+    assert "<dd>sent</dd>" in client.get("/account/").content.decode()
+    AsyncResult(user.welcome_id).forget()
+    assert "Welcome email" not in client.get("/account/").content.decode()
+
+
+def test_a_welcome_mail_that_is_given_up_is_told_of(db: None, client: Client) -> None:
+    user = User.objects.create_user("zoe", "zoe@example.com", "quite-Long-99")
+    assert AsyncResult(user.welcome_id).revoke()
+    client.force_login(user)
+    assert "could not be sent" in client.get("/account/").content.decode()
+
+
+def test_work_is_enqueued_in_the_name_of_who_asked_for_it(user: User) -> None:
+    replace_avatar(user, ContentFile(pictures.jpeg(), "me.jpg"))
+    assert Task.objects.created_by(user).get().task_name == tasks.make_renditions.name

@@ -1,0 +1,18 @@
+"""An app that makes a system of those that do not tell of changes to files."""
+
+from typing import Any
+
+from django.apps import AppConfig
+
+
+class Deaf(AppConfig):
+    name = "tests.bgtasks.project.deaf"
+    label = "deaf"
+
+    def ready(self) -> None:
+        from bgtasks import listening
+
+        def unknown(*arguments: Any) -> None:
+            raise OSError("no inotify here")
+
+        listening.FileChanges = unknown

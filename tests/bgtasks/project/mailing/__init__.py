@@ -1,0 +1,1 @@
+"""An app whose mails go through the queue, and backends that something happens to."""
