@@ -1,0 +1,1 @@
+"""The project whose tasks bench/figures.py measures."""
