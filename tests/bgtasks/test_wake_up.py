@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import sqlite3
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from django.db import connection, transaction
 
 from bgtasks import listening
 from bgtasks.queue import notify
+from bgtasks.wakeup import WakeUp
 from signup.tasks import discard_files as task
 from tests.bgtasks.deployment import Deployment, eventually
 from tests.process import Process
@@ -211,3 +213,18 @@ def test_the_version_counter_tells_of_other_connections_only() -> None:
         other.commit()
     assert listener.heard()
     assert not listener.heard()
+
+
+def test_a_signal_in_the_middle_of_the_end_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    wakeup = WakeUp()
+    closed: list[int] = []
+
+    def close(fd: int) -> None:
+        os_close(fd)
+        closed.append(fd)
+        wakeup.poke()  # as the handler of SIGTERM does, whenever it comes
+
+    os_close = os.close
+    monkeypatch.setattr(os, "close", close)
+    wakeup.close()
+    assert len(closed) == 2
