@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -53,19 +54,24 @@ class EventLoop:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._live, name="bgtasks-loop")
             self._thread.start()
-        self._loop.call_soon_threadsafe(self._fill)
+        self._soon(self._fill)
 
     def cancel(self) -> None:
         """Cancel what runs: the child is about to be ended."""
         if self._thread is not None and not self.cancelled:
             self.cancelled = True
-            self._loop.call_soon_threadsafe(self._cancel)
+            self._soon(self._cancel)
 
     def cancel_one(self, row_id: int) -> None:
         """Cancel the run of one row, if it is here."""
         if task := self._tasks.get(row_id):
             self._revoked.add(row_id)
-            self._loop.call_soon_threadsafe(task.cancel)
+            self._soon(task.cancel)
+
+    def _soon(self, callback: Callable[[], object]) -> None:
+        """Have the loop's thread do something, unless all that ran there has ended."""
+        with suppress(RuntimeError):  # it is closed, perhaps only just
+            self._loop.call_soon_threadsafe(callback)
 
     def why_cancelled(self, row_id: int) -> str:
         """Why we cancelled a row's run; empty if we did not."""

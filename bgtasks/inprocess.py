@@ -29,6 +29,7 @@ from bgtasks.queue import rescue, workers
 from bgtasks.queue.claims import Claimant
 from bgtasks.queue.database import connection, in_memory
 from bgtasks.revocations import EVERY, Revocations
+from bgtasks.wakeup import WakeUp
 from bgtasks.worker import Worker
 from bgtasks.workload import slots_for
 
@@ -68,29 +69,41 @@ class OneByOne:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._stopped = threading.Event()
+        self._stopping = False
+        self._wakeup = WakeUp()
         # Not in a test or an open transaction, which have what is in them done and no more.
         self._cron = Cron(enqueued=lambda: None) if custom_runner() else None
 
     def stop(self, *_: object) -> None:
-        self._stopped.set()
+        """Start nothing more. Safe in a signal handler, where an Event would not be."""
+        self._stopping = True
+        self._wakeup.poke()
 
     def run(self) -> None:
-        if cannot_share() and not custom_runner():
-            self._run()
-            return
-        # Nobody else sees to these locks, which are dead to others after MAX_RUN_TIME.
-        locks = threading.Thread(target=self._renew_locks, name="bgtasks-locks", daemon=True)
+        try:
+            if custom_runner() or not cannot_share():
+                self._run_renewing()
+            else:
+                self._run()
+        finally:
+            self._wakeup.close()
+
+    def _run_renewing(self) -> None:
+        """Nobody else sees to these locks, which are dead to others after MAX_RUN_TIME."""
+        ended = threading.Event()
+        locks = threading.Thread(
+            target=self._renew_locks, args=[ended], name="bgtasks-locks", daemon=True
+        )
         locks.start()
         try:
             self._run()
         finally:
-            self._stopped.set()
+            ended.set()
             locks.join()
 
     def _run(self) -> None:
         until = elapsed() + self._options.duration if self._options.duration else None
-        while not self._stopped.is_set() and (until is None or elapsed() < until):
+        while not self._stopping and (until is None or elapsed() < until):
             if self._run_next(self._options.queues or [None]):
                 continue
             if self._options.drain:
@@ -99,7 +112,7 @@ class OneByOne:
                 close_old_connections()
             rest = self._options.sleep if until is None else until - elapsed()
             due = self._cron.due_in() if self._cron else rest
-            self._stopped.wait(max(0.0, min(self._options.sleep, rest, due)))
+            self._wakeup.wait(max(0.0, min(self._options.sleep, rest, due)))
 
     def _run_next(self, queues: Sequence[str | None]) -> bool:
         try:
@@ -113,9 +126,9 @@ class OneByOne:
             connections.close_all()
             return False
 
-    def _renew_locks(self) -> None:
+    def _renew_locks(self, ended: threading.Event) -> None:
         name = stock.tasks._runner.worker_name
-        while not self._stopped.wait(conf.stock_lock_time() / 4):
+        while not ended.wait(conf.stock_lock_time() / 4):
             try:
                 workers.renew_locks(name)
             except (DatabaseError, InterfaceError) as error:
@@ -135,10 +148,13 @@ class InProcess:
         self._lease = Lease(options, rescued=self._poke)
         self._revocations = Revocations()
         self._worker: Worker | None = None
+        self._stopping = False
         self._kept = threading.Event()
         self._ended = threading.Event()
 
     def stop(self, *_: object) -> None:
+        """Start nothing more. Safe in a signal handler, and before it runs."""
+        self._stopping = True
         if self._worker:
             self._worker.stop()
 
@@ -151,6 +167,8 @@ class InProcess:
         # Reloading ends the process in the middle of whatever it does.
         atexit.register(self._give_back)
         worker = self._worker = Worker(Claimant(self._lease.name, 1), self._marks, self._options)
+        if self._stopping:
+            worker.stop()
         beats = threading.Thread(target=self._beat, name="bgtasks-lease", daemon=True)
         beats.start()
         # Before anything is run: what is due by a cron line, and what a dead worker has left.
@@ -165,6 +183,7 @@ class InProcess:
             timer.cancel()
             self._ended.set()
             beats.join()
+            worker.close()
             atexit.unregister(self._give_back)
             self._give_back()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import selectors
+import socket
 from contextlib import suppress
 
 
@@ -22,10 +23,11 @@ class WakeUp:
     """
 
     def __init__(self, parent: int | None = None) -> None:
-        self._reader, writer = os.pipe()
-        os.set_blocking(self._reader, False)
-        os.set_blocking(writer, False)
-        self._writer: int | None = writer
+        # Sockets, for Windows cannot wait for a pipe.
+        self._reader, writer = socket.socketpair()
+        self._reader.setblocking(False)
+        writer.setblocking(False)
+        self._writer: socket.socket | None = writer
         self._parent = parent
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._reader, selectors.EVENT_READ)
@@ -39,7 +41,7 @@ class WakeUp:
         if (writer := self._writer) is None:
             return
         with suppress(BlockingIOError):  # full of pokes that nobody has heard yet
-            os.write(writer, b".")
+            writer.send(b".")
 
     def wait(self, timeout: float | None, also: int | None = None) -> bool:
         """Return at the next poke, or after ``timeout`` seconds.
@@ -61,18 +63,18 @@ class WakeUp:
         return any(heard)
 
     def _hear(self, fd: int) -> bool:
-        if fd not in {self._reader, self._parent}:
-            return True
-        heard = os.read(fd, 4096)
-        if fd == self._parent and not heard:  # its end is closed: the parent is gone
+        if fd == self._reader.fileno():
+            self._reader.recv(4096)
+            return False
+        if fd == self._parent and not os.read(fd, 4096):  # its end is closed: the parent is gone
             self._selector.unregister(fd)
             self.orphaned = True
-        return fd == self._parent
+        return True
 
     def close(self) -> None:
         """Wait no more. Signals may poke on, even in the middle of this; other threads may not."""
         writer, self._writer = self._writer, None
         if writer is not None:
             self._selector.close()
-            os.close(self._reader)
-            os.close(writer)
+            self._reader.close()
+            writer.close()

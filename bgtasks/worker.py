@@ -111,8 +111,11 @@ class Worker:
                 thread.join()
         keeper.join()
         self._loop.join()
-        self._wakeup.close()
         return not self._wakeup.orphaned
+
+    def close(self) -> None:
+        """Once nobody pokes it any more but signals. A child need not: it exits."""
+        self._wakeup.close()
 
     def _keep(self) -> None:
         try:

@@ -69,6 +69,20 @@ def test_told_to_stop_coroutines_may_finish(project: Deployment) -> None:
     assert len(project.completed()) == 1
 
 
+def test_a_plain_task_has_the_whole_grace_period_also_where_coroutines_ran(
+    deploy: Deploy,
+) -> None:
+    project = deploy(BGTASKS_GRACE=2)
+    project.run("tasks.coroutine('done')\ntasks.until(1, '/nowhere')")
+    worker = project.worker()
+    project.wait_for("end", "done")
+    project.wait_for("begin", "1")
+    assert worker.stop() == 0
+    (attempt,) = project.attempts()
+    assert "was ended by its supervisor" in attempt["error"], worker.output
+    assert attempt["state"] == "stopped"
+
+
 def test_at_the_end_of_the_grace_period_coroutines_are_cancelled_and_clean_up(
     deploy: Deploy,
 ) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import select
+import socket
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -217,14 +217,14 @@ def test_the_version_counter_tells_of_other_connections_only() -> None:
 
 def test_a_signal_in_the_middle_of_the_end_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     wakeup = WakeUp()
-    closed: list[int] = []
+    closed = []
 
-    def close(fd: int) -> None:
-        os_close(fd)
-        closed.append(fd)
+    def close(end: socket.socket) -> None:
+        real_close(end)
+        closed.append(end)
         wakeup.poke()  # as the handler of SIGTERM does, whenever it comes
 
-    os_close = os.close
-    monkeypatch.setattr(os, "close", close)
+    real_close = socket.socket.close
+    monkeypatch.setattr(socket.socket, "close", close)
     wakeup.close()
     assert len(closed) == 2

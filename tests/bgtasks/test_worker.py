@@ -711,6 +711,24 @@ def test_a_runner_of_the_projects_own_survives_a_lost_connection(project: Deploy
     assert len(project.ledger("cut")) == 1
 
 
+def test_a_runner_of_the_projects_own_ends_when_told_to(project: Deployment) -> None:
+    more = {"MORE_APPS": "tests.bgtasks.project.running"}
+    project.run("tasks.work(1)", **more)
+    worker = project.worker("--sleep", "600", **more)
+    project.wait_for("work", "1")
+    assert worker.stop() == 0
+
+
+def test_told_to_stop_before_it_runs_a_worker_in_this_process_starts_nothing(
+    project: Deployment,
+) -> None:
+    project.run(
+        "from bgtasks.inprocess import InProcess\nfrom bgtasks.options import Options\n"
+        "tasks.work(1)\nworker = InProcess(Options())\nworker.stop()\nworker.run()"
+    )
+    assert len(project.rows(where="attempts = 0 AND locked_by IS NULL")) == 1
+
+
 def test_projects_may_refer_to_rows(project: Deployment) -> None:
     more = {"MORE_APPS": "tests.bgtasks.project.referring"}
     assert project.manage("migrate", "--run-syncdb", "--verbosity", "0", **more).returncode == 0
