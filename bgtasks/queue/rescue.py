@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 
 from background_task.models import Task
-from django.db import DataError, IntegrityError
+from django.db import InterfaceError, OperationalError
 
 from bgtasks import policies, remote, schedule
 from bgtasks.exceptions import TaskTimeout
@@ -85,7 +85,9 @@ def _record(ending: Ending) -> None:
     row = ending.row
     try:
         record_alone(ending)
-    except (DataError, IntegrityError):
+    except (OperationalError, InterfaceError):
+        raise  # the database is away
+    except Exception:  # it cannot be stored, or a receiver broke the transaction
         logger.exception("Task %s (id %s) cannot be taken back; it stays locked.", row, row.pk)
 
 

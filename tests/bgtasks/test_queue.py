@@ -265,6 +265,24 @@ def test_p4_later_rescues_back_off_and_the_third_loss_fails() -> None:
     assert list(Attempt.objects.values_list("number", "state")) == [(n, "lost") for n in (1, 2, 3)]
 
 
+def test_a_row_that_cannot_be_taken_back_keeps_no_other_from_it() -> None:
+    broken, other = rows(2)
+    claim()
+    lost = {"task_id": broken.pk, "state": "lost", "ended_at": timezone.now()}
+    Attempt.objects.bulk_create(Attempt(number=number, **lost) for number in (1, 2))
+
+    def end_the_transaction(**_: Any) -> None:
+        connection.connection.rollback()  # behind Django's back
+
+    signals.task_failed.connect(end_the_transaction)
+    try:
+        rescue.rescue("bg~000000000000.", "it died")
+    finally:
+        signals.task_failed.disconnect(end_the_transaction)
+    assert Task.objects.get(locked_by=None).pk == other.pk
+    assert Task.objects.get(locked_by=TOKEN).pk == broken.pk
+
+
 def test_being_stopped_again_and_again_is_no_suspicion() -> None:
     rows(1)
     for _ in range(5):
