@@ -8,9 +8,11 @@ BgtasksError
 │   └── InvalidOption        (a ValueError too)
 │       └── InvalidCron
 ├── NotJSON                  at enqueue (a TypeError too)
+├── WrongArguments           at enqueue (a TypeError too)
 ├── UnknownOption            at a call (a TypeError too)
 │   └── UnknownAttribute     (an AttributeError too)
 ├── ForbiddenFunction        at ``async_task()``, and in the worker
+│   └── MissingFunction      the same; a worker waits for one that has it
 ├── MaxRetriesExceededError  from ``self.retry()``
 ├── AsyncCall                at ``.now()`` of a coroutine (a RuntimeError too)
 ├── UnknownResult            at a result (a LookupError too)
@@ -83,6 +85,10 @@ class DuplicateTask(InvalidTask):
 
 class NotJSON(BgtasksError, TypeError):
     """An argument that a row cannot carry, for it is not JSON."""
+
+
+class WrongArguments(BgtasksError, TypeError):
+    """Arguments that the task's function does not take: each attempt would fail at once."""
 
 
 class TaskModuleError(BgtasksError):
@@ -167,6 +173,9 @@ class Retry(BgtasksError):
         super().__init__(after)
         self.after = None if after is None else seconds(after)
 
+    def __str__(self) -> str:
+        return "try again" if self.after is None else f"try again after {self.after}"
+
 
 class Snooze(BgtasksError):
     """For a task to raise: not now. It runs again later, and this run counts as none.
@@ -250,6 +259,10 @@ class UnknownAttribute(UnknownOption, AttributeError):
 
 class ForbiddenFunction(BgtasksError, InvalidTaskError):
     """A row may name a function of an installed app's ``tasks`` module, and no other."""
+
+
+class MissingFunction(ForbiddenFunction):
+    """There is no such function in the code that this process has."""
 
 
 class MaxRetriesExceededError(BgtasksError):

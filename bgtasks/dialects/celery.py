@@ -32,7 +32,6 @@ from bgtasks.exceptions import (
     Snooze,
     UnknownAttribute,
     UnknownOption,
-    UnknownResult,
 )
 from bgtasks.models import Attempt, Outcome
 from bgtasks.policies import Policy
@@ -71,7 +70,7 @@ def refuse(where: str, options: Mapping[str, Any]) -> None:
         hints = " ".join(HINTS[name] for name in options if name in HINTS)
         raise UnknownOption(
             f"{where}: {', '.join(options)} is not supported by bgtasks.dialects.celery. {hints}"
-            " What is stands in docs/celery.md."
+            " The page docs/celery.md lists what is."
         )
 
 
@@ -88,10 +87,7 @@ class AsyncResult(results.AsyncResult):
     id: str  # type: ignore[assignment]
 
     def __init__(self, id: int | str | Any) -> None:  # noqa: A002
-        try:
-            super().__init__(id)
-        except ValueError:  # it may come from a URL
-            raise UnknownResult(f"There is no task {id!r}: the ids are numbers.") from None
+        super().__init__(id)
         self.id = str(self.id)
 
     @property

@@ -7,6 +7,7 @@ lead to a function of an installed app's ``tasks`` module, when it is enqueued a
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,8 +26,10 @@ from bgtasks.exceptions import (
     Cancel,
     ForbiddenFunction,
     InvalidOption,
+    MissingFunction,
     NotJSON,
     ResultTimeout,
+    Snooze,
     UnknownOption,
     UnknownResult,
 )
@@ -46,8 +49,13 @@ REFUSED = {
 SUPPORTED = ("task_name", "sync", "timeout", "hook")
 # Their `tasks` modules are machinery, not an app's.
 OURS = {"bgtasks", "background_task"}
+# Seconds until a call whose function is missing here is taken up again.
+WAIT = 10.0
 # What the column for names holds.
 LONGEST_NAME = 255
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,7 @@ def _options(kwargs: dict[str, Any], q_options: Mapping[str, Any]) -> dict[str, 
     if others:
         raise UnknownOption(
             f"async_task(): {', '.join(others)} is not supported by bgtasks.dialects.django_q. "
-            "What is stands in docs/django-q.md."
+            "The page docs/django-q.md lists what is."
         )
     return {name: kwargs.pop(name) for name in SUPPORTED if name in kwargs} | dict(q_options)
 
@@ -304,8 +312,10 @@ def find(path: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != module_name:
             raise
-        raise _forbidden(path, f"{app} has no `tasks` module") from None
-    found = getattr(module, name, None)
+        raise _forbidden(path, f"{app} has no `tasks` module", MissingFunction) from None
+    if not hasattr(module, name):
+        raise _forbidden(path, f"{name} is not declared in {module_name}", MissingFunction)
+    found = getattr(module, name)
     home = getattr(found, "__module__", None) or ""
     if home != module_name and not home.startswith(f"{module_name}."):
         raise _forbidden(path, f"{name} is not declared in {module_name}")
@@ -314,8 +324,10 @@ def find(path: str) -> Any:
     return found
 
 
-def _forbidden(path: str, reason: str) -> ForbiddenFunction:
-    return ForbiddenFunction(
+def _forbidden(
+    path: str, reason: str, kind: type[ForbiddenFunction] = ForbiddenFunction
+) -> ForbiddenFunction:
+    return kind(
         f"{path} is not run: {reason}. Rows are data, so that they may name only functions at the "
         "top of an installed app's tasks.py. Write one there, and let it call this."
     )
@@ -342,10 +354,28 @@ def runnable(path: str) -> Callable[..., Any]:
 # --- the tasks that workers run
 
 
+def _awaited(path: str) -> Callable[..., Any]:
+    """What runs a path's function here.
+
+    Raises:
+        ForbiddenFunction
+        Snooze: the function is missing. Whoever named it had it, and runs newer code than we do.
+    """
+    try:
+        return runnable(path)
+    except MissingFunction as error:
+        logger.warning(
+            "A call waits for a worker that has its function: %s If it is there, restart the "
+            "workers that were started before it was.",
+            error,
+        )
+        raise Snooze(WAIT) from None
+
+
 @background
 def call(path: str, /, *args: Any, **kwargs: Any) -> Any:
     """Run the function of a path."""
-    return runnable(path)(*args, **kwargs)
+    return _awaited(path)(*args, **kwargs)
 
 
 @background(max_attempts=1)
@@ -360,4 +390,4 @@ def call_hook(task_id: int) -> Any:
     ended = fetch(str(task_id))
     if ended is None or ended.hook is None:
         raise Cancel(f"nothing is known of task {task_id} any more")
-    return runnable(ended.hook)(ended)
+    return _awaited(ended.hook)(ended)

@@ -696,3 +696,12 @@ print(result.revoke(), result.revoke(terminate=True), result.state)
         "{'current': 3.0, 'total': 4.0, 'status': 'nearly'}",
         "False True REVOKED",
     ]
+
+
+@queue
+def test_what_is_told_of_a_retry_is_what_made_it_retry(caplog: pytest.LogCaptureFixture) -> None:
+    row = Row.objects.get(pk=stubborn.delay("handled").id)
+    registry.run_next_task()
+    row.refresh_from_db()
+    assert row.last_error.strip().endswith("KeyError: 'handled'")
+    assert "CountedRetry" not in caplog.text
