@@ -100,7 +100,9 @@ class Child:
         """Tell it to end, once."""
         if not self.told:
             self.told = True
-            self._signal(signal.SIGTERM)
+            self.marks.stopping = True
+            self._signal(signal.SIGTERM)  # which a task may have a handler of its own for
+            self.poke()
 
     def cancel(self) -> None:
         """Have it cancel its coroutines."""
@@ -132,7 +134,8 @@ class Child:
         """What became of it."""
         who = f"worker process {self.pid} on {socket.gethostname()}"
         if self.timed_out:
-            return f"{who} was ended, for one of its tasks ran too long"
+            why = "ran too long" if any(self.timed_out.values()) else "was revoked"
+            return f"{who} was ended, for one of its tasks {why}"
         if self.ended:
             return f"{who} was ended by its supervisor"
         if os.WIFSIGNALED(status):

@@ -23,11 +23,18 @@ class EventLoop:
     """Runs the rows of the workload's lane for coroutines. Its thread starts with the first.
 
     Args:
-        run: runs one row to its end. Must not raise.
+        run: runs one row to its end.
+        settle: called with the row where that did not come to its end: it raised, or it was
+            cancelled before it began.
     """
 
-    def __init__(self, run: Callable[[Task], Coroutine[Any, Any, None]]) -> None:
+    def __init__(
+        self,
+        run: Callable[[Task], Coroutine[Any, Any, None]],
+        settle: Callable[[Task, BaseException | None], None],
+    ) -> None:
         self._run = run
+        self._settle = settle
         self._work: Workload
         self._loop: asyncio.AbstractEventLoop
         self._tasks: dict[int, asyncio.Task[None]] = {}  # by the ids of their rows
@@ -101,15 +108,19 @@ class EventLoop:
     def _fill(self) -> None:
         while (row := self._work.take_now()) is not None:
             task = self._tasks[row.pk] = self._loop.create_task(self._run(row))
-            task.add_done_callback(partial(self._done, row.pk))
+            task.add_done_callback(partial(self._done, row))
         if self._work.closed and not self._tasks:
             self._ended = True
             self._loop.stop()
 
-    def _done(self, row_id: int, task: asyncio.Task[None]) -> None:
-        if self._tasks.get(row_id) is task:
-            del self._tasks[row_id]
-            self._revoked.discard(row_id)
+    def _done(self, row: Task, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(row.pk) is task:
+            del self._tasks[row.pk]
+            self._revoked.discard(row.pk)
+        if task.cancelled():
+            self._settle(row, None)
+        elif (error := task.exception()) is not None:
+            self._settle(row, error)
         self._fill()
 
     def _cancel(self) -> None:

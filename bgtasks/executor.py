@@ -19,7 +19,7 @@ from background_task.models import Task
 from django.dispatch import Signal
 from django.utils import timezone, translation
 
-from bgtasks import codec, current, policies, receivers, remote, schedule
+from bgtasks import codec, conf, current, policies, receivers, remote, schedule
 from bgtasks.current import CurrentTask
 from bgtasks.exceptions import (
     BrokenRow,
@@ -189,6 +189,10 @@ def arguments(row: Task) -> tuple[list[Any], dict[str, Any]]:
         BrokenRow: they are not what an enqueue would have written.
         Cancel: the row has expired.
     """
+    if broken := options_of(row).get("broken"):
+        raise BrokenRow(
+            f"The options of task {row.task_name} (id {row.pk}) cannot be read: {broken}."
+        )
     expires = options_of(row).get("expires")
     if expires is not None and timezone.now().timestamp() > expires:
         raise Cancel("it has expired")
@@ -245,8 +249,30 @@ def failed(row: Task, error: BaseException) -> Ending:
         _tell(row, error, final=delay is None)
     timed_out = isinstance(error, TaskTimeout)
     state = Attempt.State.TIMED_OUT if timed_out else Attempt.State.FAILED
-    text = "".join(traceback.format_exception(*_told(error)))
-    return Ending(row, state, text, delay, exception=remote.describe(_own(error)))
+    error = _own(error)
+    return Ending(row, state, _text(error), delay, exception=remote.describe(error))
+
+
+UNSHOWN = "An exception that cannot be shown: "
+
+
+def _text(error: BaseException) -> str:
+    """Its traceback; its type alone, of one whose attributes nobody can print."""
+    try:
+        return "".join(traceback.format_exception(*_told(error)))
+    except BaseException as reason:
+        return f"{UNSHOWN}{type(error).__qualname__} (for {type(reason).__qualname__})"
+
+
+def fallen(row: Task, error: BaseException) -> Ending:
+    """The ending of a run in which we failed ourselves. It never raises."""
+    try:
+        return failed(row, error)
+    except BaseException:
+        # Without its traceback, at which the log's formatter may fail as we did.
+        logger.error("The failure of task %s (id %s) cannot be told.", row.task_name, row.pk)
+        delay = schedule.backoff(row.attempts) if row.attempts < conf.max_attempts() else None
+        return Ending(row, Attempt.State.FAILED, type(error).__qualname__, delay)
 
 
 def cancelled(row: Task, reason: str) -> Ending:
@@ -256,7 +282,11 @@ def cancelled(row: Task, reason: str) -> Ending:
 
 
 def _tell(row: Task, error: BaseException, final: bool) -> None:
-    stock.logger.error("%s %s", "Failing" if final else "Rescheduling", row, exc_info=_told(error))
+    verb = "Failing" if final else "Rescheduling"
+    if (text := _text(error)).startswith(UNSHOWN):  # the log's formatter would fail at it too
+        stock.logger.error("%s %s: %s", verb, row, text)
+    else:
+        stock.logger.error("%s %s", verb, row, exc_info=_told(error))
     # Receivers may ask for the current exception: we are inside the except.
     receivers.send(signals.task_error, type(error), task=row)
 

@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import threading
+import time
 from collections.abc import Sequence
 
 from background_task import tasks as stock
@@ -104,9 +105,10 @@ class OneByOne:
     def _run(self) -> None:
         until = elapsed() + self._options.duration if self._options.duration else None
         while not self._stopping and (until is None or elapsed() < until):
-            if self._run_next(self._options.queues or [None]):
+            found = self._run_next(self._options.queues or [None])
+            if found:
                 continue
-            if self._options.drain:
+            if self._options.drain and found is False:
                 return
             if not connection().in_atomic_block:
                 close_old_connections()
@@ -114,7 +116,8 @@ class OneByOne:
             due = self._cron.due_in() if self._cron else rest
             self._wakeup.wait(max(0.0, min(self._options.sleep, rest, due)))
 
-    def _run_next(self, queues: Sequence[str | None]) -> bool:
+    def _run_next(self, queues: Sequence[str | None]) -> bool | None:
+        """Run one row; returns whether there was one, None if the database does not say."""
         try:
             if self._cron and self._cron.due_in() <= 0:
                 self._cron.run()
@@ -124,7 +127,7 @@ class OneByOne:
                 raise
             logger.warning("The database does not answer as it should; trying on: %s", error)
             connections.close_all()
-            return False
+            return None
 
     def _renew_locks(self, ended: threading.Event) -> None:
         name = stock.tasks._runner.worker_name
@@ -162,8 +165,21 @@ class InProcess:
         if self._worker:
             self._worker.poke()
 
+    def _acquire(self) -> bool:
+        """Register, waiting for the database if need be. Returns whether to go on."""
+        while not self._stopping:
+            try:
+                self._lease.acquire()
+                return True
+            except (DatabaseError, InterfaceError) as error:
+                logger.warning("Waiting for the database: %s", str(error).strip())
+                connections.close_all()
+                time.sleep(1.0)
+        return False
+
     def run(self) -> None:
-        self._lease.acquire()
+        if not self._acquire():
+            return
         # Reloading ends the process in the middle of whatever it does.
         atexit.register(self._give_back)
         worker = self._worker = Worker(Claimant(self._lease.name, 1), self._marks, self._options)
@@ -210,6 +226,8 @@ class InProcess:
                 self._poke()
         except (DatabaseError, InterfaceError):  # the lease tells of that
             connections.close_all()
+        except Exception:  # of a receiver; without heartbeats all tasks would be lost
+            logger.exception("The worker goes on after an error.")
 
     def _give_back(self) -> None:
         story = f"process {os.getpid()} ended or reloaded"

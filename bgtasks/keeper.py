@@ -35,10 +35,10 @@ GATHER = 0.005
 # A keeper that was woken looks again after this many seconds, as long as enqueuers may say
 # nothing because they have just spoken, and then ever less often until `AWAKE` is over.
 LOOK_SOON, AWAKE = 0.004, 0.5
-# A row that must run alone and cannot here comes back to the queue after this long.
-SUSPECTS_WAIT = timedelta(seconds=1)
 # Seconds between tries while the database is away: the first, and the longest.
 RETRY, LONGEST_RETRY = 0.1, 2.0
+# No wait is doubled more often: it would be too long for a float some day.
+MOST_DOUBLINGS = 10
 # Seconds between looks for rows that we hold and know nothing of; the second after an outage.
 LOOK, LOOK_AGAIN = 60.0, 5.0
 # The most seconds that the keeper sleeps while it waits for others than the database.
@@ -250,12 +250,14 @@ class Keeper:
 
     def _hand_back_suspects(self, rows: list[Task]) -> None:
         """Not to be claimed again at once: they cannot start beside what runs here."""
-        self._release(rows, SUSPECTS_WAIT)
+        self._release(rows, claims.SUSPECTS_WAIT)
 
     def _release(self, rows: list[Task], delay: timedelta | None = None) -> None:
         try:
             claims.release(rows, delay)
         except (DatabaseError, InterfaceError):
+            for row in rows:  # which may have been carried out: confirm it before it starts
+                row._bgtasks_claimed_at = 0.0
             self._add(rows)  # to try again
             raise
 
@@ -264,7 +266,8 @@ class Keeper:
         now = elapsed()
         if now < self._look_at:
             return
-        claims.release_unknown(self._claimant.prefix, self._work.held())
+        ours = self._work.held() | self._recorder.stuck
+        claims.release_unknown(self._claimant.prefix, ours)
         # The server may take a moment to notice that nobody listens, and carry it out later.
         self._look_at = now + (LOOK_AGAIN if self._was_away else LOOK)
         self._was_away = False
@@ -381,7 +384,8 @@ class Keeper:
         """Seconds until something is due."""
         now = elapsed()
         if self._trouble:
-            return min(LONGEST_RETRY, RETRY * 2.0 ** (self._trouble - 1), self._rest())
+            doublings = min(self._trouble - 1, MOST_DOUBLINGS)
+            return min(LONGEST_RETRY, RETRY * 2.0**doublings, self._rest())
         if self._stale and not self._stopping:
             return 0.0
         due = [self._rest()]

@@ -7,6 +7,7 @@ may have run, and whatever is not has never started.
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
 import threading
@@ -15,12 +16,15 @@ from collections.abc import Collection, Iterator, Sequence
 from bgtasks.clock import elapsed
 
 _FLAG = struct.Struct("=q")
-# The row's id, 0 for none; when it began; its limit, 0 for none; the seconds that it has to end by
-# itself when it is revoked; which row was revoked, for the slot may be another's by now; and when.
+# The row's id, 0 for none; when it began, infinity once it has run; its limit, 0 for none; the
+# seconds that it has to end by itself when it is revoked; which row was revoked, for the slot may
+# be another's by now; and when.
 _SLOT = struct.Struct("=qdddqd")
+_BEGAN = struct.Struct("=d")
+_BEGAN_AT = 8
 _REVOKED = struct.Struct("=qd")
 _REVOKED_AT = 32  # where in a slot
-_HEADER = 5 * _FLAG.size
+_HEADER = 6 * _FLAG.size
 
 
 class Marks:
@@ -52,6 +56,10 @@ class Marks:
         _SLOT.pack_into(self._memory, place, row_id, elapsed(), limit or 0.0, patience, 0, 0.0)
         return slot
 
+    def ran(self, slot: int) -> None:
+        """What was begun has come to its end, in time, and waits to be recorded."""
+        _BEGAN.pack_into(self._memory, _HEADER + slot * _SLOT.size + _BEGAN_AT, math.inf)
+
     def end(self, slots: Sequence[int]) -> None:
         """Their endings are in the database."""
         for slot in slots:
@@ -80,9 +88,11 @@ class Marks:
         now = elapsed()
         found = {}
         for row_id, began, limit, patience, revoked, revoked_at in self._slots():
-            if row_id and row_id == revoked and now > revoked_at + patience:
+            if not row_id or began == math.inf:
+                continue
+            if row_id == revoked and now > revoked_at + patience:
                 found[row_id] = 0.0
-            elif row_id and limit and now > began + limit:
+            elif limit and now > began + limit:
                 found[row_id] = limit
         return found
 
@@ -134,6 +144,15 @@ class Marks:
     @cancelling.setter
     def cancelling(self, value: bool) -> None:
         _FLAG.pack_into(self._memory, 2 * _FLAG.size, value)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the child is to end once what runs has ended."""
+        return bool(_FLAG.unpack_from(self._memory, 5 * _FLAG.size)[0])
+
+    @stopping.setter
+    def stopping(self, value: bool) -> None:
+        _FLAG.pack_into(self._memory, 5 * _FLAG.size, value)
 
     def close(self) -> None:
         self._memory.close()

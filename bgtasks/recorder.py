@@ -7,8 +7,16 @@ from collections.abc import Sequence
 from itertools import islice
 
 from background_task.models import Task
-from django.db import DatabaseError, InterfaceError, OperationalError
-from django.db.utils import DataError, IntegrityError
+from django.db import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+)
 
 from bgtasks import receivers
 from bgtasks.marks import Marks
@@ -20,6 +28,9 @@ from bgtasks.queue.endings import Ending
 logger = logging.getLogger(__name__)
 
 
+# What the database raises of what it is told to write, rather than of itself; a trigger may.
+REFUSED = (DataError, IntegrityError, InternalError, NotSupportedError, ProgrammingError)
+AWAY = (OperationalError, InterfaceError)
 # Seconds of receivers in one transaction.
 GROUP = 0.005
 
@@ -36,6 +47,8 @@ class Recorder:
         self._marks = marks
         self._pacing = pace
         self._few = 1
+        # Rows whose endings the database will not have; they stay ours, and do not run again.
+        self.stuck: set[int] = set()
 
     def record(self, waiting: list[Ending]) -> None:
         """Record endings, in groups where that harms nobody.
@@ -79,7 +92,7 @@ class Recorder:
     def _together(self, group: list[Ending]) -> None:
         try:
             self._settle(group, endings.record(group))
-        except (DataError, IntegrityError):
+        except REFUSED:
             self._one_by_one(group)
 
     def _heard(self, group: list[Ending]) -> None:
@@ -90,7 +103,7 @@ class Recorder:
         """
         try:
             lost, seconds = endings.record_heard(group)
-        except (OperationalError, InterfaceError):
+        except AWAY:
             raise
         except Exception:  # one cannot be stored, or a receiver broke the transaction
             logger.warning(
@@ -112,13 +125,26 @@ class Recorder:
     def _alone(self, ending: Ending) -> None:
         try:
             kept = endings.record_alone(ending)
-        except (DataError, IntegrityError) as error:
-            kept = _record_failure_to_record(ending.row, error)
-        except (DatabaseError, InterfaceError):
+        except AWAY:
             raise
         except Exception as error:
-            kept = _record_failure_to_record(ending.row, error)
+            kept = self._record_failure_to_record(ending.row, error)
+            if ending.row.pk in self.stuck:
+                return  # with its mark: it has begun, should its process end
         self._settle([ending], [] if kept else [ending.row])
+
+    def _record_failure_to_record(self, row: Task, error: Exception) -> bool:
+        """For an ending that the database will not have, whatever else it would have."""
+        logger.error("The ending of %s cannot be recorded.", named(row), exc_info=error)
+        story = f"It ran, and its ending could not be recorded: {error!r}"
+        try:
+            return endings.record_alone(Ending(row, Attempt.State.FAILED, story))
+        except AWAY:
+            raise
+        except Exception:
+            logger.exception("%s stays locked.", named(row))
+            self.stuck.add(row.pk)
+            return True
 
     def _settle(self, group: Sequence[Ending], lost: Sequence[Task]) -> None:
         for row in lost:
@@ -126,17 +152,6 @@ class Recorder:
         self._marks.end([ending.mark for ending in group if ending.mark is not None])
         for ending in group:
             ending.mark = None
-
-
-def _record_failure_to_record(row: Task, error: Exception) -> bool:
-    """For an ending that the database will not have, whatever else it would have."""
-    logger.error("The ending of %s cannot be recorded.", named(row), exc_info=error)
-    story = f"It ran, and its ending could not be recorded: {error!r}"
-    try:
-        return endings.record_alone(Ending(row, Attempt.State.FAILED, story))
-    except (DataError, IntegrityError):
-        logger.exception("%s stays locked until its worker ends.", named(row))
-        return True
 
 
 def report_lost(row: Task) -> None:

@@ -73,7 +73,7 @@ class Supervisor:
                     # Whatever is running may take as long as it needs.
                     self._stopping, ends_at = True, None
                 if self._stopping:
-                    self._say("stopping: what runs may finish, the rest is handed back")
+                    self._say("stopping: what runs may finish, unless I am told again")
                 self._spawn_missing()
                 wait(min(self._supervise(), self._until(ends_at)))
             self._leave()
@@ -127,13 +127,14 @@ class Supervisor:
             return False
         if self._options.drain and not self._stopping:
             with suppress(DatabaseError, InterfaceError):
-                self._stopping = not claims.ready(tasks.names(), self._options.queues)
+                if not claims.ready(tasks.names(), self._options.queues):
+                    self._stopping = True  # a signal may have said so meanwhile
             if self._drained and not self._stopping:
                 # Enqueued after they had looked; or held by somebody's transaction, so that the
                 # next ones will find nothing either. Do not fork for that again and again.
                 self._drained = 0
                 self._rounds += 1
-                self._spawn_at = elapsed() + min(LONGEST_WAIT, 0.01 * 2**self._rounds)
+                self._spawn_at = elapsed() + min(LONGEST_WAIT, 0.01 * 2 ** min(self._rounds, 10))
         return self._stopping
 
     # --- children
@@ -159,6 +160,7 @@ class Supervisor:
             self._spawn_at = elapsed() + LONGEST_WAIT
         else:
             self._children.append(child)
+            child.marks.slow = self._slow  # a signal may have changed it during the fork
 
     def _reap(self) -> None:
         for child in list(self._children):
@@ -183,7 +185,7 @@ class Supervisor:
         short = elapsed() - child.started < SHORT_LIFE
         self._crashes = self._crashes + 1 if short else 0
         if self._crashes > 1:
-            wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (self._crashes - 2))
+            wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(self._crashes - 2, 10))
             self._spawn_at = elapsed() + wait
 
     def _bury(self) -> None:
@@ -204,6 +206,7 @@ class Supervisor:
                 logger.warning("The tasks of %s are given back later: %s", story, error)
                 connections.close_all()
                 self._bury_at = elapsed() + 1.0
+                self._dead.append(self._dead.pop(0))  # the others may be luckier
                 return
             if count or child.failed:
                 logger.warning("%s. Tasks taken back: %d.", story, count)
@@ -368,6 +371,8 @@ class Supervisor:
             now = elapsed()
             if self._deadline is None:
                 self._told_at, self._deadline = now, now + conf.grace()
+                for child in self._children:  # the loop may be waiting for the database
+                    child.tell()
             # The second time means at once; but a terminal and a process manager may each
             # pass on the same Ctrl-C.
             elif now - self._told_at > TWICE:

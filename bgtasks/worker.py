@@ -12,6 +12,7 @@ import random
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -70,7 +71,7 @@ class Worker:
         self._crash = crash
         self._threads = options.threads
         self._lonely = options.threads * options.processes == 1
-        self._loop = EventLoop(self._run_coroutine)
+        self._loop = EventLoop(self._run_coroutine, self._settle)
         self._wakeup = WakeUp(parent)
         self._work = Workload(
             options, self._wakeup.poke, lambda: marks.retiring, self._loop.wake
@@ -96,13 +97,14 @@ class Worker:
 
     def run(self) -> bool:
         """Run rows. Returns whether it ended because it was told to, or had drained."""
-        keeper = threading.Thread(target=self._keep, name="bgtasks-keeper")
+        keep = partial(self._keeper.run, self._heed)
+        keeper = threading.Thread(target=self._serve, args=[keep], name="bgtasks-keeper")
         keeper.start()
         if self._threads == 1:
-            self._execute()
+            self._serve(self._execute)
         else:
             threads = [
-                threading.Thread(target=self._execute, name=f"bgtasks-{number}")
+                threading.Thread(target=self._serve, args=[self._execute], name=f"bgtasks-{number}")
                 for number in range(self._threads)
             ]
             for thread in threads:
@@ -117,16 +119,23 @@ class Worker:
         """Once nobody pokes it any more but signals. A child need not: it exits."""
         self._wakeup.close()
 
-    def _keep(self) -> None:
+    def _serve(self, loop: Callable[[], None]) -> None:
+        """What a thread does. Should it fail, the others would wait for it for ever."""
         try:
-            self._keeper.run(self._heed)
+            loop()
         except BaseException:
-            logger.critical("The keeper failed, and with it this worker.", exc_info=True)
-            self._crash()
-            self._work.close()
+            try:
+                name = threading.current_thread().name
+                logger.critical("Thread %s failed, and with it this worker.", name, exc_info=True)
+            finally:
+                self._crash()
+                self.stop()
+                self._work.close()
 
     def _heed(self) -> None:
         """What the supervisor asks for besides, and what follows from the end being near."""
+        if self._marks.stopping:
+            self._keeper.stop()
         if self._marks.cancelling:
             self._loop.cancel()
         for row_id in self._marks.revoked():
@@ -156,7 +165,7 @@ class Worker:
                 self._ending.wait(RETRY)
                 continue
             except BaseException as error:  # ours, not the task's: that is caught where it runs
-                ending = executor.failed(row, error)
+                ending = executor.fallen(row, error)
             self._work.leave(lane, row, ending)
             if receivers.listened_to():
                 self._record_heard()
@@ -196,7 +205,8 @@ class Worker:
         try:
             ending = executor.run(row, function, limit, around, task)
         except BaseException as error:  # ours, not the task's: that is caught where it runs
-            ending = executor.failed(row, error)
+            ending = executor.fallen(row, error)
+        self._marks.ran(mark)
         ending.mark = mark
         return ending
 
@@ -245,9 +255,21 @@ class Worker:
             self._marks.end([mark])
             raise
         except BaseException as error:  # ours, not the task's: that is caught where it runs
-            ending = executor.failed(row, error)
+            ending = executor.fallen(row, error)
+        self._marks.ran(mark)
         ending.mark = mark
         return ending
+
+    def _settle(self, row: Task, error: BaseException | None) -> None:
+        """A coroutine of ours ended in the middle.
+
+        Args:
+            error: what it raised; None: it was cancelled before it began.
+        """
+        if error is None:
+            self._work.give_back(self._work.coroutines, row)
+        else:
+            self._work.leave(self._work.coroutines, row, executor.fallen(row, error))
 
 
 class Unsure(Exception):

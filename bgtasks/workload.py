@@ -20,6 +20,10 @@ AHEAD = 0.1
 MOST_AHEAD = 500
 # Once nothing has started for so long, what waits is handed back.
 PATIENCE = 1.0
+# For so many seconds a process tries to run a row alone that was lost with its worker. After that,
+# there being always something else that runs long, it runs like any other.
+TRIED_ALONE = 30.0
+MOST_SUSPECTED = 1000
 # The weight of the latest task in the mean of their durations.
 LATEST = 0.2
 
@@ -94,6 +98,7 @@ class Workload:
         # and once what ran before it is safe in the database.
         self._suspects: deque[tuple[Lane, Task]] = deque()
         self._alone = False
+        self._suspected_since: dict[int, float] = {}
         self._ended: list[Ending] = []
         self._told: list[CurrentTask] = []  # that have said how far they have come
         self._recording: set[int] = set()
@@ -113,11 +118,20 @@ class Workload:
             return
         with self._changed:
             for row in rows:
-                if suspect(row):
+                if self._is_to_run_alone(row):
                     self._suspects.append((lane, row))
                 else:
                     lane.ready.append(row)
             lane.wake(len(rows))
+
+    def _is_to_run_alone(self, row: Task) -> bool:
+        if not suspect(row):
+            self._suspected_since.pop(row.pk, None)
+            return False
+        since = self._suspected_since.setdefault(row.pk, elapsed())
+        if len(self._suspected_since) > MOST_SUSPECTED:  # others ran them meanwhile
+            self._suspected_since = {row.pk: since}
+        return elapsed() - since < TRIED_ALONE
 
     def give_back(self, lane: Lane, row: Task) -> None:
         """A row that was taken and has not been started is ready again."""

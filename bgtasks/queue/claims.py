@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from background_task.models import Task
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from bgtasks import conf
@@ -15,6 +15,11 @@ from bgtasks.queue import calloptions, notify
 from bgtasks.queue import database as db
 from bgtasks.queue.frontier import Frontier
 
+# How a lost run's story begins. A row that bears it is started with no other beside it, so
+# that a task which kills its worker costs no neighbour a second attempt.
+LOST = "Lost: "
+# A row that must run alone and cannot here comes back to the queue after this long.
+SUSPECTS_WAIT = timedelta(seconds=1)
 # How many rows are looked through for tasks that this process does not know.
 UNKNOWN_AMONG = 10_000
 
@@ -164,9 +169,11 @@ def release_expired() -> int:
 
 
 def ready(names: Collection[str], queues: Sequence[str] | None = None) -> bool:
-    """Whether a row waits that could be claimed now."""
+    """Whether a row waits that could be claimed now, or was handed back for a moment."""
+    now = timezone.now()
+    due = Q(run_at__lte=now) | Q(run_at__lte=now + SUSPECTS_WAIT, last_error__startswith=LOST)
     rows = Task.objects.using(db.alias()).filter(
-        locked_by=None, failed_at=None, run_at__lte=timezone.now(), task_name__in=list(names)
+        due, locked_by=None, failed_at=None, task_name__in=list(names)
     )
     return bool((rows.filter(queue__in=queues) if queues else rows).exists())
 

@@ -187,6 +187,17 @@ def fetch(sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return list(cursor.fetchall())
 
 
+# PostgreSQL's code for `lock_not_available`.
+_LOCK_TIMEOUT = "55P03"
+
+
+def is_lock_timeout(error: Exception) -> bool:
+    """Whether a statement gave up waiting for somebody's lock, on PostgreSQL."""
+    cause = error.__cause__
+    code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    return bool(code == _LOCK_TIMEOUT)
+
+
 def instances(rows: Iterable[tuple[Any, ...]]) -> list[Task]:
     """Rows of `FIELDS` as instances.
 
@@ -226,8 +237,15 @@ _ATTNAMES = [field.attname for field in Task._meta.concrete_fields]
 
 
 def set_options(row: Task, options: str) -> None:
-    """Keep on a row what its call asked for; see `CallOptions`."""
-    row._bgtasks_options = json.loads(options)
+    """Keep on a row what its call asked for; see `CallOptions`.
+
+    What cannot be read is kept as ``broken``: the run fails for it, and no other row.
+    """
+    try:
+        found = json.loads(options)
+    except (ValueError, RecursionError) as error:
+        found = {"broken": str(error)}
+    row._bgtasks_options = found if isinstance(found, dict) else {"broken": "it is no object"}
 
 
 def options_of(row: Task) -> dict[str, Any]:

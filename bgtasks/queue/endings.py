@@ -127,8 +127,15 @@ def record_alone(ending: Ending) -> bool:
     """
     if ending.snoozed:
         return bool(claims.release([ending.row], ending.delay))
-    with transaction.atomic(using=db.alias()):
-        return _reschedule(ending) if ending.again else _complete(ending)
+    before = dict(ending.row.__dict__)
+    try:
+        with transaction.atomic(using=db.alias()):
+            return _reschedule(ending) if ending.again else _complete(ending)
+    except BaseException:
+        # Nothing is as it was written, and the row must be as it was: a next try is fenced by it.
+        ending.row.__dict__.clear()
+        ending.row.__dict__.update(before)
+        raise
 
 
 def record_heard(endings: Sequence[Ending]) -> tuple[list[Task], float]:
@@ -354,6 +361,8 @@ def _finish_at_once(endings: Sequence[Ending]) -> list[int]:
     return [task_id for (task_id,) in db.fetch(sql, [*values, ids, *params, now, state])]
 
 
+# Of a row that nobody holds, which must match none.
+NO_CLAIM = "-"
 # Between the parts of a text that is one parameter; JSON escapes it, and no claim has it.
 _SEPARATOR = "\x1f"
 
@@ -362,7 +371,7 @@ def _given(endings: Sequence[Ending]) -> tuple[str, list[Any]]:
     """As `db.given`, with the columns ``result``, ``exception`` and ``started_at`` besides."""
     columns: list[list[Any]] = [
         [ending.row.pk for ending in endings],
-        [ending.row.locked_by for ending in endings],
+        [ending.row.locked_by or NO_CLAIM for ending in endings],
         [ending.result for ending in endings],
         [ending.exception for ending in endings],
     ]

@@ -90,6 +90,13 @@ def story(completed_id: int | None) -> str:
     return rows.values_list("last_error", flat=True).first() or ""
 
 
+def trouble(task_id: int) -> str:
+    """The last line of what is told of a waiting task's last attempt."""
+    rows = Task.objects.using(db.alias()).filter(pk=task_id)
+    told = rows.values_list("last_error", flat=True).first() or ""
+    return told.strip().rpartition("\n")[2]
+
+
 def revoke(task_id: int, terminate: bool) -> bool:
     """Call a task off: it gets its outcome here and now.
 

@@ -14,17 +14,16 @@ from bgtasks.exceptions import TaskTimeout
 from bgtasks.models import Attempt, Worker
 from bgtasks.queue import claims, workers
 from bgtasks.queue import database as db
+from bgtasks.queue.claims import LOST
 from bgtasks.queue.endings import Ending, record_alone, stopped_run
 
 logger = logging.getLogger(__name__)
 
 # A task that was running when this many workers died is taken for their cause.
 MOST_LOST = 3
-# How a lost run's story begins. A row that bears it is started with no other beside it, so
-# that a task which kills its worker costs no neighbour a second attempt.
-LOST = "Lost: "
-# The same of a lost host, the first time: that is seldom the fault of one task.
-LOST_WITH_HOST = "Lost with its host: "
+# How a run's story begins that was lost with all its worker's processes, the first time. That is
+# seldom the fault of one task.
+LOST_WITH_ALL = "Lost with its worker: "
 
 
 def suspect(row: Task) -> bool:
@@ -63,32 +62,53 @@ def rescue(
 
     Returns:
         How many rows were taken back.
+
+    Raises:
+        OperationalError: somebody locks some of them, on PostgreSQL; the others are taken back.
     """
-    rows = held(prefix)
+    rows = [row for row in held(prefix) if (row.pk, row.locked_by) not in _given_up]
     started = [row for row in rows if begun is None or row.pk in begun]
-    if len(started) < len(rows):
-        claims.release([row for row in rows if row.pk not in (begun or ())])
+    in_the_way: OperationalError | None = None
     for row in started:
         if timed_out and row.pk in timed_out:
             ending = timeout(row, timed_out[row.pk])
         elif stopped:
             ending = stopped_run(row, f"{story} while this ran.")
         else:
-            ending = _lost(row, story, len(started), with_host=begun is None)
-        _record(ending)
+            ending = _lost(row, story, len(started), with_all=begun is None)
+        try:
+            _record(ending)
+        except OperationalError as error:
+            if not db.is_lock_timeout(error):
+                raise
+            in_the_way = error
         pulse()
+    if len(started) < len(rows):
+        claims.release([row for row in rows if row.pk not in (begun or ())])
+    if in_the_way:
+        raise in_the_way
     return len(rows)
 
 
+# Rows that could not be taken back, by id and claim. To hand them back instead would run them
+# again as if they had not begun, and again.
+_given_up: set[tuple[int, str | None]] = set()
+
+
 def _record(ending: Ending) -> None:
-    """Record an ending; if it cannot be recorded, do not keep the others waiting."""
+    """Record an ending; if it cannot be recorded, do not keep the others waiting.
+
+    Raises:
+        OperationalError, InterfaceError: the database is away, or somebody locks the row.
+    """
     row = ending.row
     try:
         record_alone(ending)
     except (OperationalError, InterfaceError):
-        raise  # the database is away
+        raise
     except Exception:  # it cannot be stored, or a receiver broke the transaction
         logger.exception("Task %s (id %s) cannot be taken back; it stays locked.", row, row.pk)
+        _given_up.add((row.pk, row.locked_by))
 
 
 def timeout(row: Task, limit: float) -> Ending:
@@ -102,11 +122,11 @@ def timeout(row: Task, limit: float) -> Ending:
     return Ending(row, Attempt.State.TIMED_OUT, text, delay, exception=error)
 
 
-def _lost(row: Task, story: str, beside: int, with_host: bool) -> Ending:
+def _lost(row: Task, story: str, beside: int, with_all: bool) -> Ending:
     attempts = Attempt.objects.using(db.alias()).filter(task_id=row.pk, state=Attempt.State.LOST)
     lost = attempts.count() + 1
     company = f" (one of {beside})" if beside > 1 else ""
-    begin = LOST_WITH_HOST if with_host and lost == 1 else LOST
+    begin = LOST_WITH_ALL if with_all and lost == 1 else LOST
     text = f"{begin}{story} while attempt {row.attempts} of this task ran{company}."
     if lost >= MOST_LOST:
         text += f" It has cost {lost} workers and is not tried again."

@@ -68,15 +68,20 @@ def renew_locks(prefix: str) -> None:
 
 
 def limit_waits(seconds: float) -> None:
-    """On PostgreSQL, have this connection's statements fail rather than wait for a lock long."""
-    database = db.connection()
-    if not db.on_postgresql() or (
-        database.connection is not None
-        and database.__dict__.get("_bgtasks_limited") is database.connection
-    ):
+    """Have this connection's statements fail rather than wait for a lock long."""
+    milliseconds = int(seconds * 1000)
+    if not db.on_postgresql():
+        ((limit,),) = db.fetch("PRAGMA busy_timeout")
+        if limit > milliseconds:
+            db.fetch(f"PRAGMA busy_timeout = {milliseconds}")
         return
-    db.fetch("SELECT set_config('lock_timeout', %s, false)", [f"{int(seconds * 1000)}ms"])
-    database.__dict__["_bgtasks_limited"] = database.connection
+    database = db.connection()
+    if (
+        database.connection is None
+        or database.__dict__.get("_bgtasks_limited") is not database.connection
+    ):
+        db.fetch("SELECT set_config('lock_timeout', %s, false)", [f"{milliseconds}ms"])
+        database.__dict__["_bgtasks_limited"] = database.connection
 
 
 def peers(name: str) -> list[Peer]:

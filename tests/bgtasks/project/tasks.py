@@ -325,3 +325,27 @@ def echo(value: object) -> object:
 def as_ever() -> object:
     """Declared with the decorator of django-background-tasks."""
     return object()
+
+
+@background
+def unshowable() -> None:
+    """Raise what neither ``traceback`` nor ``logging`` can format."""
+    raise SyntaxError("its text is a number", ("file", 1, 1, 5))
+
+
+@background
+async def unshowable_coroutine() -> None:
+    raise SyntaxError("its text is a number", ("file", 1, 1, 5))
+
+
+@background
+async def cancel_everybody() -> None:
+    """Cancel what runs in the event loop, and what is about to."""
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+
+
+@background
+def be_deaf_to_sigterm() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    note("deaf")
