@@ -7,8 +7,11 @@ from typing import Any
 
 from background_task.admin import CompletedTaskAdmin, TaskAdmin
 from django.contrib import admin
+from django.db.models import OuterRef, Subquery
+from django.db.models.functions import Coalesce
+from django.utils.html import format_html
 
-from bgtasks.models import Attempt, Outcome, Worker
+from bgtasks.models import Attempt, CompletedTask, Outcome, Task, Worker
 from bgtasks.queue import claims
 
 
@@ -39,6 +42,14 @@ def nobody(self: Any, request: Any, obj: Any = None) -> bool:
     return False
 
 
+@admin.display(description="error")
+def error(row: Any) -> str:
+    """In words: Django's icon for yes is green, and an error is no success."""
+    return "yes" if row.has_error() else ""
+
+
+for _admin in (TaskAdmin, CompletedTaskAdmin):
+    _admin.list_display = [error if name == "has_error" else name for name in _admin.list_display]
 TaskAdmin.actions = [inc_priority, dec_priority]
 TaskAdmin.get_readonly_fields = readonly_fields
 TaskAdmin.has_add_permission = nobody
@@ -64,17 +75,50 @@ class WorkerAdmin(ToRead):
     list_display = ("name", "host", "pid", "processes", "threads", "started_at", "heartbeat_at")
 
 
+def _name(rows: Any, key: str) -> Subquery:
+    """SQL for the task's name of the row that a column refers to."""
+    return Subquery(rows.filter(pk=OuterRef(key)).values("task_name")[:1])
+
+
+class Named(ToRead):
+    """With the name of the task, which stands in the row alone."""
+
+    name: Any
+
+    def get_queryset(self, request: Any) -> Any:
+        return super().get_queryset(request).annotate(_task_name=self.name)
+
+    @admin.display(description="task")
+    def task_name(self, row: Any) -> str:
+        return row._task_name or ""
+
+
 @admin.register(Outcome)
-class OutcomeAdmin(ToRead):
-    list_display = ("task_id", "state", "attempts", "finished_at", "completed_id")
+class OutcomeAdmin(Named):
+    name = _name(CompletedTask.objects, "completed_id")
+    list_display = ("task_id", "task_name", "state", "attempts", "finished_at", "completed_id")
     list_filter = ("state",)
     search_fields = ("=task_id", "=completed_id")
     ordering = ("-finished_at",)
 
 
 @admin.register(Attempt)
-class AttemptAdmin(ToRead):
-    list_display = ("task_id", "number", "state", "ended_at", "claim")
+class AttemptAdmin(Named):
+    name = Coalesce(
+        _name(Task.objects, "task_id"),
+        Subquery(
+            Outcome.objects.filter(pk=OuterRef("task_id"))
+            .annotate(_name=_name(CompletedTask.objects, "completed_id"))
+            .values("_name")[:1]
+        ),
+    )
+    list_display = ("task_id", "task_name", "number", "state", "ended_at", "claim")
+    fields = ("task_id", "number", "state", "claim", "started_at", "ended_at", "story")
+
+    @admin.display(description="error")
+    def story(self, row: Attempt) -> str:
+        return format_html("<pre>{}</pre>", row.error)  # a traceback lives by its indentation
+
     list_filter = ("state",)
     search_fields = ("=task_id", "error")
     ordering = ("-ended_at",)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from background_task.models import CompletedTask, Task
 from django.apps import apps
+from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as CheckWarning
 from django.db import DatabaseError, connections
@@ -20,6 +23,7 @@ from bgtasks.queue.database import alias, connection, in_memory
 
 NETWORK_FILESYSTEMS = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "fuse.glusterfs", "ceph", "lustre")
 INT4 = 2**31 - 1
+QUEUED_MAIL = "bgtasks.mail.BackgroundEmailBackend"
 
 
 def register_all() -> None:
@@ -27,6 +31,7 @@ def register_all() -> None:
     register(database_supported)
     register(settings_make_sense)
     register(sqlite_file)
+    register(mails_can_be_sent)
     register(not_eager, deploy=True)
     register(connections_suffice, Tags.database)
     register(ids_last, Tags.database)
@@ -94,6 +99,37 @@ def settings_make_sense(**kwargs: Any) -> list[CheckMessage]:
         wrong.append("BGTASKS_RETENTION holds something that is neither a timedelta nor None.")
     hint = "Leave the setting out for its default."
     return [Error(text, hint=hint, id="bgtasks.E003") for text in wrong]
+
+
+def mails_can_be_sent(**kwargs: Any) -> list[CheckMessage]:
+    """A reset that cannot be mailed should not be noticed by who waits for it."""
+    mailers = getattr(settings, "MAILERS", None) or {}
+    named = [mailer.get("BACKEND") for mailer in mailers.values()]
+    with warnings.catch_warnings():  # from Django 6.1 on, that it is deprecated: not our affair
+        warnings.simplefilter("ignore")
+        used = named or [getattr(settings, "EMAIL_BACKEND", None)]
+    if QUEUED_MAIL not in used:
+        return []
+    messages: list[CheckMessage] = []
+    if find_spec("cryptography") is None:
+        messages.append(
+            Error(
+                "Mails are to go through the queue, encrypted, and the package cryptography is "
+                "not installed.",
+                hint="pip install cryptography",
+                id="bgtasks.E004",
+            )
+        )
+    if not named and conf.mail_backend() == QUEUED_MAIL:
+        messages.append(
+            Error(
+                f"BGTASKS_EMAIL_BACKEND is {QUEUED_MAIL} itself: each mail would be queued again "
+                "and again.",
+                hint="Name the backend there that really sends.",
+                id="bgtasks.E005",
+            )
+        )
+    return messages
 
 
 def not_eager(**kwargs: Any) -> list[CheckMessage]:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Sequence
-from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from collections.abc import Callable, Mapping, Sequence
+from inspect import (
+    Signature,
+    isasyncgenfunction,
+    iscoroutinefunction,
+    isgeneratorfunction,
+    signature,
+)
 from typing import Any
 
 from bgtasks import cron
@@ -17,6 +23,7 @@ from bgtasks.exceptions import (
     LambdaTask,
     MethodTask,
     NestedTask,
+    WrongArguments,
 )
 from bgtasks.policies import Policy
 
@@ -108,6 +115,29 @@ def check_timeout(name: str, timeout: Any) -> None:
         raise InvalidOption(
             f"timeout of task {name} is {timeout!r}: give seconds, more than 0, or None for none."
         )
+
+
+def signature_of(function: Callable[..., Any]) -> Signature | None:
+    """What arguments a function takes, and not what one that it wraps does; None: who knows."""
+    try:
+        return signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):  # written in C
+        return None
+
+
+def check_arguments(proxy: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Refuse a call that could only fail in the worker.
+
+    Raises:
+        WrongArguments
+    """
+    expected: Signature | None = proxy.__dict__.get("_bgtasks_signature")
+    if expected is None:  # it was declared as ever, and is called as ever
+        return
+    try:
+        expected.bind(*args, **kwargs)
+    except TypeError as error:
+        raise WrongArguments(f"{proxy.name}{expected} cannot be called so: {error}.") from None
 
 
 def callable_now(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -178,7 +178,8 @@ class Lease:
         if unknown := claims.unknown(tasks.names(), self._options.queues):
             logger.warning(
                 "Rows wait for tasks that this worker does not know: %s. Is their app in "
-                "INSTALLED_APPS, and does its tasks.py import?",
+                "INSTALLED_APPS, and does its tasks.py import? If they are newer than this worker, "
+                "restart it.",
                 ", ".join(unknown),
             )
 

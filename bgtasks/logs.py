@@ -1,4 +1,4 @@
-"""``--log-std``: what tasks print goes to the log."""
+"""The worker's own words, and ``--log-std``: what tasks print goes to the log."""
 
 from __future__ import annotations
 
@@ -12,6 +12,19 @@ from typing import TextIO
 
 # The name under which django-background-tasks logs it; projects configure that.
 logger = logging.getLogger("background_task.management.commands.process_tasks")
+
+
+def speak() -> None:
+    """Show what the worker says of itself where the project has not configured logging.
+
+    Else nobody would hear that it has started, or what it waits for when it is told to end.
+    """
+    ours = logging.getLogger("bgtasks")
+    if not ours.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        ours.addHandler(handler)
+        ours.setLevel(logging.INFO)
 
 
 class LogStream(io.TextIOBase):

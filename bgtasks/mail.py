@@ -187,9 +187,12 @@ def _try_to_send(mail_id: int, body: str) -> MailError | None:
         if connection.send_messages([message]) != 0:  # many backends return nothing
             return None
     except Exception as error:
+        text = f"Mail {mail_id} was not sent by {_name(connection)}: {_told(error)}."
+        if _errno(error):
+            return MailNotSent(f"{text} Is the mail server there, and does it run?")
         return MailNotSent(
-            f"Mail {mail_id} was not sent by {_name(connection)}: {_told(error)}. Its words are "
-            "withheld, for they may name recipients; look for them in the mail server's log."
+            f"{text} Its words are withheld, for they may name recipients; look for them in the "
+            "mail server's log."
         )
     return MailNotSent(
         f"Mail {mail_id} was not sent by {_name(connection)}: it says that it sent none, and not "
@@ -215,7 +218,10 @@ def _connection(mailer: str | None) -> Any:
 
 
 def _name(connection: Any) -> str:
-    return f"{type(connection).__module__}.{type(connection).__qualname__}"
+    """The backend, and the server that it was to reach, if it has one."""
+    name = f"{type(connection).__module__}.{type(connection).__qualname__}"
+    host, port = getattr(connection, "host", None), getattr(connection, "port", None)
+    return f"{name} ({host}:{port})" if host and port else name
 
 
 def _told(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -16,6 +17,8 @@ from bgtasks.queue import database as db
 from bgtasks.queue import outcomes, progress
 from bgtasks.queue.notify import ENDED_CHANNEL
 from bgtasks.waiters import waiting_for
+
+logger = logging.getLogger(__name__)
 
 PENDING, STARTED, SUCCESS, FAILURE = "PENDING", "STARTED", "SUCCESS", "FAILURE"
 # Of `django.tasks`, for each of ours.
@@ -44,7 +47,10 @@ class AsyncResult:
                 "A completed row has an id of its own. The task's is that of its Outcome: "
                 f"Outcome.objects.get(completed_id={id.pk}).task_id"
             )
-        self.id = int(getattr(id, "pk", id))
+        try:
+            self.id = int(getattr(id, "pk", id))
+        except (TypeError, ValueError):  # it may come from a URL
+            raise UnknownResult(f"There is no task {id!r}: the ids are numbers.") from None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.id}>"
@@ -141,7 +147,7 @@ class AsyncResult:
                 while (state := await look()).outcome is None:
                     left = STILL_THERE if until is None else until - elapsed()
                     if left <= 0:
-                        raise self._too_late(state, timeout)
+                        raise await sync_to_async(self._too_late)(state, timeout)
                     await waiter.wait(min(left, STILL_THERE))
         return await sync_to_async(self._taken)(state, propagate)
 
@@ -161,10 +167,15 @@ class AsyncResult:
         return error
 
     def _too_late(self, state: outcomes.State, timeout: float | None) -> ResultTimeout:
-        return ResultTimeout(
-            f"Task {self.id} has not ended within {timeout} s; it is {_status(state)}. Is a worker "
-            "running?"
-        )
+        told = f"Task {self.id} has not ended within {timeout} s; it is {_status(state)}"
+        if state.running:
+            return ResultTimeout(f"{told}: a worker has it.")
+        if state.attempts:
+            return ResultTimeout(
+                f"{told}: attempt {state.attempts} did not succeed "
+                f"({outcomes.trouble(self.id)}), and it waits to be tried again."
+            )
+        return ResultTimeout(f"{told}, and was not tried yet. {_workers()}")
 
     def revoke(self, terminate: bool = False) -> bool:
         """Call it off, unless it has ended or a worker has it.
@@ -196,10 +207,19 @@ class AsyncResult:
                 if left <= 0:
                     raise self._too_late(state, timeout)
                 if not (listening.prepare() or hear(listening, left)):
+                    if wait < LONGEST <= wait * 2 and not Worker.objects.using(db.alias()).exists():
+                        logger.warning("get() waits for task %s. %s", self.id, _workers())
                     wait = min(LONGEST, wait * 2)
             return state
         finally:
             listening.close()
+
+
+def _workers() -> str:
+    """Whether anybody runs tasks, in words."""
+    if Worker.objects.using(db.alias()).exists():
+        return "The workers that run are busy, serve other queues, or do not know it."
+    return "No worker runs: start `manage.py process_tasks`."
 
 
 def _status(state: outcomes.State) -> str:
@@ -229,7 +249,7 @@ def _refuse_to_block(result: AsyncResult) -> None:
         raise WouldBlock(
             f"get() of task {result.id} inside a transaction: what was enqueued in it does not "
             "exist for workers before it commits, and what they write may not be seen in it. Call "
-            "get() after the transaction."
+            "get() after the transaction; in a test, bgtasks.testing.run_pending() before it."
         )
     task = current_task()
     if task is None or not task.lonely:

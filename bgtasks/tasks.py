@@ -180,6 +180,10 @@ def declare(
     """
     if callable(name):
         return declare(registry, policy=policy, anywhere=anywhere)(name)
+    if not isinstance(name, str | None):
+        raise InvalidOption(
+            f"The name of a task is {name!r}. Give a text. A delay is @background(schedule=...)."
+        )
 
     def decorate(function: Callable[..., Any]) -> Any:
         task_name = name or f"{function.__module__}.{function.__name__}"
@@ -193,6 +197,8 @@ def declare(
         proxy.now = declarations.callable_now(task_name, function)
         # Name, docstring, signature; not its __dict__, whose names could be the proxy's own.
         functools.update_wrapper(proxy, function, updated=())
+        if not anywhere:
+            proxy._bgtasks_signature = declarations.signature_of(function)
         registry._tasks[task_name] = proxy
         policies.declare(task_name, policy)
         return proxy
@@ -230,6 +236,7 @@ def call(proxy: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
     Raises:
         NotJSON: an argument is not JSON.
+        WrongArguments: the function does not take these.
         InvalidOption: an option makes no sense.
     """
     run_at, action, options = _call_options(proxy, kwargs)
@@ -347,6 +354,7 @@ def _schedule(
     columns: dict[str, Any],
     options: Mapping[str, Any] | None = None,
 ) -> Any:
+    declarations.check_arguments(proxy, args, kwargs)
     # Only where they are used: a project's own runner may know nothing of them.
     more: dict[str, Any] = {"options": options} if options else {}
     if (key := _unique_key(proxy, args, kwargs)) is not None:
@@ -457,6 +465,8 @@ def call_each(proxy: Any, *iterables: Iterable[Any], **kwargs: Any) -> list[Task
             "reschedule or replace those, call the task once for each item."
         )
     calls = list(zip(*iterables, strict=True))
+    for args in calls[:1]:  # the others have as many
+        declarations.check_arguments(proxy, args, kwargs)
     if policies.of(proxy.name).unique is not False:
         with transaction.atomic(using=database.alias()):
             return [_schedule(proxy, args, kwargs, run_at, action, options) for args in calls]

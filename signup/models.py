@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any
 
 from django.contrib.auth.models import AbstractUser
@@ -36,6 +37,19 @@ class UserManager(AuthUserManager["User"]):
         return self.named(username or "").get()
 
 
+class Mail(StrEnum):
+    """What became of a mail, in words for its recipient."""
+
+    PENDING = "on its way"
+    SENT = "sent"
+    FAILED = "could not be sent"
+    UNKNOWN = ""  # not any more, or there was none to be sent
+
+    @property
+    def pending(self) -> bool:
+        return self is Mail.PENDING
+
+
 class User(AbstractUser):
     objects = UserManager()  # type: ignore[misc]
 
@@ -63,17 +77,17 @@ class User(AbstractUser):
             super().save(*args, **kwargs)
 
     @property
-    def welcome(self) -> str:
-        """What became of the welcome mail, in words; empty where nothing is known any more."""
+    def welcome(self) -> Mail:
+        """What became of the welcome mail."""
         result = AsyncResult(self.welcome_id or 0)
         try:
             if not result.ready():
-                return "on its way"
+                return Mail.PENDING
             if result.failed():
-                return "could not be sent"
-            return "sent" if result.result == "Sent" else ""
+                return Mail.FAILED
+            return Mail.SENT if result.result == "Sent" else Mail.UNKNOWN
         except UnknownResult:
-            return ""
+            return Mail.UNKNOWN
 
 
 class Work(models.Model):

@@ -6,6 +6,7 @@ from signup import views
 urlpatterns = [
     path("signup/", views.SignupView.as_view(), name="signup"),
     path("account/", views.AccountView.as_view(), name="account"),
+    path("account/welcome/", views.welcome, name="welcome"),
     path("account/avatar/", views.avatar, name="avatar"),
     path("account/avatar/remove/", views.remove_avatar, name="avatar_remove"),
     path("account/password/", views.PasswordChangeView.as_view(), name="password_change"),

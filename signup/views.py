@@ -101,6 +101,13 @@ def avatar(request: HttpRequest) -> HttpResponse:
     return render(request, "signup/_avatar.html")
 
 
+@login_required
+@require_safe
+def welcome(request: HttpRequest) -> HttpResponse:
+    """What the account page says of the welcome mail, for as long as that is on its way."""
+    return render(request, "signup/_welcome.html", {"welcome": signed_in(request).welcome})
+
+
 @require_safe
 def picture(request: HttpRequest, key: UUID, size: int) -> HttpResponse:
     """A rendition, from whatever storage there is. Its address is its only secret."""

@@ -92,6 +92,29 @@ def test_tasks_that_run_in_the_page_are_warned_about_in_production(
     assert "bgtasks.W005" not in [message.id for message in run_checks()]
 
 
+@pytest.fixture
+def _mails_are_queued(settings: Any) -> None:
+    if getattr(settings, "MAILERS", None):  # Django 6.1
+        settings.MAILERS = {"default": {"BACKEND": checks.QUEUED_MAIL}}
+    else:
+        settings.EMAIL_BACKEND = checks.QUEUED_MAIL
+
+
+@pytest.mark.usefixtures("_mails_are_queued")
+def test_mails_that_cannot_be_queued_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checks.mails_can_be_sent() == []
+    monkeypatch.setattr(checks, "find_spec", lambda _: None)
+    assert ids(checks.mails_can_be_sent()) == ["bgtasks.E004"]
+
+
+@pytest.mark.filterwarnings("ignore:The EMAIL_BACKEND setting is deprecated")
+def test_mails_that_would_be_queued_for_ever_are_an_error(settings: Any) -> None:
+    if hasattr(settings, "MAILERS"):
+        del settings.MAILERS
+    settings.EMAIL_BACKEND = settings.BGTASKS_EMAIL_BACKEND = checks.QUEUED_MAIL
+    assert ids(checks.mails_can_be_sent()) == ["bgtasks.E005"]
+
+
 MOUNTS = """\
 /dev/sda1 / ext4 rw 0 0
 server:/data /srv/data nfs4 rw 0 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -161,3 +162,42 @@ def test_no_id_is_given_out_twice_after_the_table_was_remade() -> None:
     assert task(7).pk == last + 1001
     sequences.lift(connection)  # never back
     assert task(7).pk == last + 1002
+
+
+# --- calls
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("call", ["__call__", "delay", "map"])
+def test_arguments_that_the_function_does_not_take_are_refused_at_the_call(call: str) -> None:
+    task = background(plain)
+    wrong: list[Any] = [1, 2] if call != "map" else [[1], [2]]
+    with pytest.raises(exceptions.WrongArguments, match=r"plain\(number: .*too many"):
+        getattr(task, call)(*wrong)
+    with pytest.raises(TypeError, match="schdule"):
+        task(1, schdule=60)
+    assert not Task.objects.filter(task_name=task.name).exists()
+    task.map([1], priority=3)
+    task(number=1, schedule=60)
+
+
+@pytest.mark.django_db
+def test_a_wrapper_is_called_with_what_it_takes_itself() -> None:
+    @functools.wraps(plain)
+    def wrapper(*args: Any) -> Any: ...
+
+    registry.background(name="wrapper")(wrapper)(1, 2, 3)
+    wrapper.__qualname__ = "wrapper"
+    background(name="ours")(wrapper)(1, 2, 3)
+    assert Task.objects.filter(task_name__in=["wrapper", "ours"]).count() == 2
+
+
+@pytest.mark.django_db
+def test_p9_what_is_declared_as_ever_is_called_as_ever() -> None:
+    registry.background(name="as ever")(plain)(1, 2, 3)
+    assert Task.objects.filter(task_name="as ever").exists()
+
+
+def test_a_delay_is_no_name() -> None:
+    with pytest.raises(exceptions.InvalidOption, match="schedule="):
+        background(60)(plain)  # type: ignore[call-overload]

@@ -570,6 +570,7 @@ def test_an_error_keeps_nothing_of_what_it_quotes(sent_by: Any) -> None:
     assert f"Mail {pk} was not sent by {BACKENDS}.Talkative" in str(error)
     assert "ConnectionRefusedError, Connection refused (111), at " in str(error)
     assert "backends.py" in str(error)
+    assert "Is the mail server there" in str(error)
     assert error.__cause__ is error.__context__ is None
     # Error trackers collect what stands in the frames below this one.
     (_, *frames) = traceback.walk_tb(error.__traceback__)

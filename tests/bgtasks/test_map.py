@@ -14,6 +14,7 @@ from django.db.models.signals import post_save
 from django.utils import timezone
 
 from bgtasks import exceptions
+from bgtasks.dialects.django_q import call
 from bgtasks.queue import claims, enqueue
 from signup.tasks import discard_files as task
 
@@ -52,7 +53,7 @@ def test_rows_come_back_in_the_order_of_the_items(monkeypatch: pytest.MonkeyPatc
 
 
 def test_several_iterables_are_several_arguments() -> None:
-    rows = task.map([1, 2], ["a", "b"], flag=True)
+    rows = call.map([1, 2], ["a", "b"], flag=True)  # a task that takes anything
     assert [row.params() for row in rows] == [
         ([1, "a"], {"flag": True}),
         ([2, "b"], {"flag": True}),

@@ -481,9 +481,9 @@ def test_the_hash_is_what_it_always_was() -> None:
     ("arguments", "options", "named"),
     [
         ([object()], {}, "Argument 1 of .*discard_files is a object"),
-        ([1], {"at": 1j}, "Argument at .* is a complex"),
+        ([], {"names": 1j}, "Argument names .* is a complex"),
         ([{1: 2, "a": 3}], {}, "Argument 1 .* is a dict"),
-        ([1, {1, 2}], {}, "Argument 2 .* is a set"),
+        ([{1, 2}], {}, "Argument 1 .* is a set"),
     ],
 )
 def test_an_argument_that_is_not_json_is_named(

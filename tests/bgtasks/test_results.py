@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from bgtasks import AsyncResult
+from bgtasks.exceptions import UnknownResult
 from tests.bgtasks.deployment import Deployment, eventually
+from tests.process import Process
 
 Deploy = Callable[..., Deployment]
 
@@ -173,7 +176,46 @@ def test_a_wait_ends_in_time(project: Deployment) -> None:
         "except TimeoutError as error:\n    print(type(error).__name__, error)"
     )
     assert "ResultTimeout Task" in told
-    assert "it is PENDING. Is a worker running?" in told
+    assert "it is PENDING, and was not tried yet. No worker runs: start" in told
+
+
+def test_a_wait_in_vain_tells_what_the_task_waits_for(project: Deployment) -> None:
+    project.run("tasks.fail(); tasks.until(1, '/nowhere')")
+    project.worker()
+    project.wait_for("begin", "1")
+    eventually(project.attempts, "failed")
+    told = project.run(
+        "for pk in (1, 2):\n"
+        "    try:\n        AsyncResult(pk).get(timeout=0.05)\n"
+        "    except TimeoutError as error:\n        print(error)\n"
+        "tasks.work(3)\n"
+        "try:\n    AsyncResult(3).get(timeout=0.05)\n"
+        "except TimeoutError as error:\n    print(error)\n".replace(
+            "AsyncResult", "__import__('bgtasks').AsyncResult"
+        )
+    )
+    failed, running, waiting = told.splitlines()
+    assert "attempt 1 did not succeed (ValueError" in failed
+    assert "a worker has it" in running
+    assert "The workers that run are busy" in waiting
+
+
+def test_to_wait_where_no_worker_runs_is_warned_about(project: Deployment) -> None:
+    code = (
+        "import django; django.setup()\nfrom tests.bgtasks.project import tasks\n"
+        "print(tasks.add.delay(1, 2).get(timeout=60))"
+    )
+    waiting = Process("-c", code, env=project.environment())
+    waiting.wait_for("No worker runs: start `manage.py process_tasks`")
+    project.drain()
+    assert waiting.wait() == 0
+    assert waiting.output.splitlines()[-1] == "3"
+
+
+@pytest.mark.parametrize("id_", ["abc", None, object()])
+def test_what_is_no_id_is_unknown_at_once(id_: Any) -> None:
+    with pytest.raises(UnknownResult, match="ids are numbers"):
+        AsyncResult(id_)
 
 
 def test_to_wait_inside_a_transaction_is_refused_unless_it_has_ended(project: Deployment) -> None:

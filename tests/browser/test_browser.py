@@ -54,19 +54,21 @@ def test_a_signup_lands_on_the_account_with_its_message(page: Page, site: LiveSi
     expect(page.get_by_role("definition").first).to_have_text(name)
 
 
-def test_the_picture_takes_its_place_without_a_reload(
+def test_the_picture_and_the_word_of_the_mail_take_their_place_without_a_reload(
     page: Page, site: LiveSite, picture: Path
 ) -> None:
     site.worker.stop()  # so that the placeholder can be looked at
     try:
         sign_up(page, site, picture)
         expect(page.get_by_label("Your picture is being prepared")).to_be_visible()
+        expect(page.get_by_text("on its way")).to_be_visible()
         page.evaluate("window.loadedOnce = true")
     finally:
         site.worker = site.start_worker()
     image = page.get_by_role("img", name="Your picture")
     expect(image).to_be_visible()
     page.wait_for_function("document.querySelector('.avatar img').naturalWidth > 0")
+    expect(page.get_by_text("sent", exact=True)).to_be_visible()
     assert page.evaluate("window.loadedOnce")
     expect(page.get_by_label("Your picture is being prepared")).to_have_count(0)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -238,9 +239,13 @@ def test_the_account_tells_what_became_of_the_welcome_mail(
 ) -> None:
     user = User.objects.create_user("zoe", "zoe@example.com", "quite-Long-99")
     client.force_login(user)
-    assert "on its way" in client.get("/account/").content.decode()
+    page = client.get("/account/").content.decode()
+    assert "on its way" in page
+    fragment = re.findall(r'hx-get="(\S*welcome\S*)"', page)[0]
+    assert "hx-get" in client.get(fragment).content.decode()
     run_queued()
-    assert "<dd>sent</dd>" in client.get("/account/").content.decode()
+    assert "hx-get" not in client.get(fragment).content.decode()
+    assert ">sent</span>" in client.get("/account/").content.decode()
     AsyncResult(user.welcome_id).forget()
     assert "Welcome email" not in client.get("/account/").content.decode()
 

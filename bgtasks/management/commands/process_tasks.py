@@ -99,6 +99,7 @@ class Command(BaseCommand):
     def _run(self, options: Options, log_std: bool, dev: bool = False) -> None:
         if dev:
             autoreload.raise_last_exception()
+        logs.speak()
         with logs.std_to_log(log_std):
             try:
                 launch(options, fork=not dev)
