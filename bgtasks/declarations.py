@@ -111,7 +111,7 @@ def check_timeout(name: str, timeout: Any) -> None:
     Raises:
         InvalidOption
     """
-    if not isinstance(timeout, int | float) or not timeout > 0:
+    if not isinstance(timeout, int | float) or not 0 < timeout <= LONGEST.total_seconds():
         raise InvalidOption(
             f"timeout of task {name} is {timeout!r}: give seconds, more than 0, or None for none."
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -308,6 +309,7 @@ class Supervisor:
             child.end()
         while self._children:
             self._reap()
+            time.sleep(0.01)
         with suppress(LeaseLost):
             self._bury()
         with suppress(DatabaseError, InterfaceError):

@@ -8,9 +8,13 @@ import socket
 from contextlib import suppress
 
 
+# Poll needs no file of its own, of which there may be none left, and takes any number of a file.
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+
 def readable(fd: int, timeout: float) -> bool:
-    """Wait until there is something to read; whether there is. Of any number of open files."""
-    with selectors.DefaultSelector() as selector:
+    """Wait until there is something to read; whether there is."""
+    with _Selector() as selector:
         selector.register(fd, selectors.EVENT_READ)
         return bool(selector.select(timeout))
 
