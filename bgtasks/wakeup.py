@@ -7,7 +7,6 @@ import selectors
 import socket
 from contextlib import suppress
 
-
 # Poll needs no file of its own, of which there may be none left, and takes any number of a file.
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
