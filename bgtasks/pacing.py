@@ -14,7 +14,7 @@ from bgtasks.queue import database as db
 # this rhythm one of the first three looks falls into a pause, whenever they began: with a pause of
 # 3 milliseconds a fifth of them missed all three.
 PAUSE = 0.005
-WRITE = 0.006
+WRITE = 0.008
 # The most rows in one write, and the fewest that we aim at.
 MOST, FEWEST = 1000, 20
 # The weight of the latest write in the mean of what a row costs.
