@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import threading
-import time
 from collections.abc import Sequence
 
 from background_task import tasks as stock
@@ -152,12 +152,15 @@ class InProcess:
         self._revocations = Revocations()
         self._worker: Worker | None = None
         self._stopping = False
+        self._wakeup: WakeUp | None = None  # while it waits for the database
         self._kept = threading.Event()
         self._ended = threading.Event()
 
     def stop(self, *_: object) -> None:
         """Start nothing more. Safe in a signal handler, and before it runs."""
         self._stopping = True
+        if self._wakeup:
+            self._wakeup.poke()
         if self._worker:
             self._worker.stop()
 
@@ -167,15 +170,14 @@ class InProcess:
 
     def _acquire(self) -> bool:
         """Register, waiting for the database if need be. Returns whether to go on."""
-        while not self._stopping:
-            try:
-                self._lease.acquire()
-                return True
-            except (DatabaseError, InterfaceError) as error:
-                logger.warning("Waiting for the database: %s", str(error).strip())
-                connections.close_all()
-                time.sleep(1.0)
-        return False
+        ends_at = elapsed() + self._options.duration if self._options.duration else math.inf
+        wakeup = self._wakeup = WakeUp()
+        try:
+            return self._lease.acquire_patiently(
+                wakeup.wait, lambda: self._stopping or elapsed() >= ends_at
+            )
+        finally:
+            wakeup.close()
 
     def run(self) -> None:
         if not self._acquire():

@@ -79,6 +79,29 @@ class Lease:
                 "ahead of" if skew > 0 else "behind",
             )
 
+    def acquire_patiently(self, wait: Callable[[float], object], over: Callable[[], bool]) -> bool:
+        """Register, waiting for the database if need be.
+
+        Args:
+            wait: waits so many seconds, or until there is something new.
+            over: whether to give up.
+
+        Returns:
+            Whether it is registered.
+        """
+        said = False
+        while not over():
+            try:
+                self.acquire()
+                return True
+            except (DatabaseError, InterfaceError) as error:
+                if not said:
+                    logger.warning("Waiting for the database: %s", str(error).strip())
+                said = True
+                connections.close_all()
+                wait(1.0)
+        return False
+
     def release(self) -> None:
         """Leave the workers' table. Everything it held must have been handed back."""
         workers.deregister(self.name)

@@ -11,8 +11,8 @@ from bgtasks.queue import database as db
 
 # On SQLite, seconds between our writes, and the seconds that one should take. Others who wait for
 # the lock do not queue for it, they look after 1, 3, 8 and 18 milliseconds whether it is free. In
-# this rhythm one of the first three looks falls into a pause, whenever they began: with a pause of
-# 3 milliseconds a fifth of them missed all three.
+# this rhythm one of the first three looks falls into a pause, whenever they began. With 6 and 3
+# milliseconds two ninths would miss all three.
 PAUSE = 0.005
 WRITE = 0.008
 # The most rows in one write, and the fewest that we aim at.

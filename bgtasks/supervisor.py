@@ -317,22 +317,15 @@ class Supervisor:
 
     def _acquire(self, wait: Callable[[float], None], ends_at: float | None) -> bool:
         """Register, waiting for the database if need be. Returns whether to go on."""
-        while not self._stopping and (ends_at is None or elapsed() < ends_at):
-            try:
-                self._lease.acquire()
-                # Before anything is run: what a worker that died here has left behind.
-                self._lease.keep()
-                return True
-            except (DatabaseError, InterfaceError) as error:
-                self._say_waiting(error)
-                connections.close_all()
-                wait(1.0)
-        return False
 
-    def _say_waiting(self, error: Exception) -> None:
-        if self._said != "waiting":
-            logger.warning("Waiting for the database: %s", str(error).strip())
-            self._said = "waiting"
+        def over() -> bool:
+            return self._stopping or (ends_at is not None and elapsed() >= ends_at)
+
+        if not self._lease.acquire_patiently(wait, over):
+            return False
+        # Before anything is run: what a worker that died here has left behind.
+        self._lease.keep()
+        return True
 
     # --- signals
 

@@ -392,9 +392,24 @@ def test_a_worker_in_this_process_waits_for_the_database(monkeypatch: pytest.Mon
             raise answers.pop()
 
     monkeypatch.setattr(runner._lease, "acquire", acquire)
-    monkeypatch.setattr(inprocess.time, "sleep", lambda _: None)
     assert runner._acquire()
     assert not answers
+
+
+@pytest.mark.parametrize("duration", [0, 0.05])
+def test_a_worker_that_waits_for_the_database_ends_when_it_is_to(
+    monkeypatch: pytest.MonkeyPatch, duration: float
+) -> None:
+    runner = InProcess(Options(duration=duration))
+
+    def acquire() -> None:
+        if not duration:
+            runner.stop()  # as a signal does, in the middle of it
+        raise OperationalError("not there yet")
+
+    monkeypatch.setattr(runner._lease, "acquire", acquire)
+    runner.run()
+    assert runner._worker is None
 
 
 def test_p5_a_receiver_that_raises_ends_no_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
