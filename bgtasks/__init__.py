@@ -13,10 +13,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bgtasks.current import CurrentTask, Progress, current_task, set_progress
     from bgtasks.exceptions import Cancel, Retry, Snooze
     from bgtasks.results import AsyncResult
-    from bgtasks.tasks import background
+    from bgtasks.tasks.current import CurrentTask, Progress, current_task, set_progress
+    from bgtasks.tasks.decorator import background
 
 __all__ = [
     "AsyncResult",
@@ -35,13 +35,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "AsyncResult": "results",
     "Cancel": "exceptions",
-    "CurrentTask": "current",
-    "Progress": "current",
+    "CurrentTask": "tasks.current",
+    "Progress": "tasks.current",
     "Retry": "exceptions",
     "Snooze": "exceptions",
-    "background": "tasks",
-    "current_task": "current",
-    "set_progress": "current",
+    "background": "tasks.decorator",
+    "current_task": "tasks.current",
+    "set_progress": "tasks.current",
 }
 
 

@@ -13,6 +13,10 @@ from django.db.models.signals import post_migrate
 BackgroundTasksAppConfig.default_auto_field = "django.db.models.AutoField"
 
 
+# The modules of ours that declare tasks. A worker imports them with every app's ``tasks.py``.
+OWN_TASKS = ("bgtasks.dialects.django_q", "bgtasks.mail")
+
+
 class BgtasksConfig(AppConfig):
     # Django takes the only AppConfig of this module, and there is an imported one.
     default = True
@@ -29,9 +33,12 @@ class BgtasksConfig(AppConfig):
         super().import_models()
 
     def ready(self) -> None:
-        from bgtasks import checks, stock
+        from bgtasks import checks
+        from bgtasks.patches import stock
+        from bgtasks.tasks import registry
 
         stock.install()
+        registry.add_modules(*OWN_TASKS)
         checks.register_all()
         post_migrate.connect(_put_right, sender=self)
 

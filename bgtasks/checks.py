@@ -17,9 +17,10 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as CheckWarning
 from django.db import DatabaseError, connections
 
-from bgtasks import conf, tasks
-from bgtasks.options import Options
+from bgtasks import conf
 from bgtasks.queue.database import alias, connection, in_memory
+from bgtasks.tasks import registry
+from bgtasks.worker.options import Options
 
 NETWORK_FILESYSTEMS = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "fuse.glusterfs", "ceph", "lustre")
 INT4 = 2**31 - 1
@@ -193,7 +194,7 @@ def connections_suffice(
     if alias() not in (databases or []) or connection().vendor != "postgresql":
         return []
     options = options or Options(threads=conf.threads())
-    coroutines = any(map(tasks.is_coroutine, tasks.names()))
+    coroutines = any(map(registry.is_coroutine, registry.names()))
     needed = options.processes * (options.threads + 1 + coroutines) + 1
     try:
         with connection().cursor() as cursor:

@@ -10,11 +10,13 @@ from contextlib import suppress
 from django.db import DatabaseError, connections
 from django.utils import autoreload
 
-from bgtasks import checks, inprocess, tasks
+from bgtasks import checks
 from bgtasks.exceptions import BgtasksError, NotMigrated, TaskModuleError
 from bgtasks.models import Worker
-from bgtasks.options import Options
 from bgtasks.queue.database import alias, connection
+from bgtasks.supervisor import in_process, one_by_one
+from bgtasks.tasks import registry
+from bgtasks.worker.options import Options
 
 logger = logging.getLogger(__name__)
 
@@ -25,25 +27,25 @@ def launch(options: Options, fork: bool = True) -> None:
     Raises:
         NotMigrated: the tables are not there.
     """
-    for error in tasks.import_task_modules():
+    for error in registry.import_task_modules():
         plain = isinstance(error.__cause__, SyntaxError | BgtasksError)
         logger.error("%s", error, exc_info=None if plain else error.__cause__)
         if not fork:
             _watch(error)
     require_tables()
-    if reason := inprocess.cannot_share():
-        note = logger.warning if inprocess.custom_runner() else logger.debug
+    if reason := one_by_one.cannot_share():
+        note = logger.warning if one_by_one.custom_runner() else logger.debug
         note("Running one task after another in this process: %s.", reason)
-        _run_here(inprocess.OneByOne(options))
+        _run_here(one_by_one.OneByOne(options))
         return
     for warning in checks.connections_suffice(databases=[alias()], options=options):
         logger.warning("%s %s", warning.msg, warning.hint)
-    reason = inprocess.cannot_fork() if fork else "it reloads when code changes"
+    reason = in_process.cannot_fork() if fork else "it reloads when code changes"
     if reason:
         logger.info("Running tasks in this process: %s.", reason)
-        _run_here(inprocess.InProcess(options))
+        _run_here(in_process.InProcess(options))
         return
-    from bgtasks.supervisor import Supervisor
+    from bgtasks.supervisor.supervisor import Supervisor
 
     Supervisor(options).run()
 
@@ -78,7 +80,7 @@ def require_tables() -> None:
         )
 
 
-def _run_here(runner: inprocess.OneByOne | inprocess.InProcess) -> None:
+def _run_here(runner: one_by_one.OneByOne | in_process.InProcess) -> None:
     """Run in this process; SIGTERM and SIGINT let the running task finish, where they can."""
     if threading.current_thread() is not threading.main_thread():
         runner.run()

@@ -7,15 +7,15 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from bgtasks import codec, remote
 from bgtasks.clock import elapsed
-from bgtasks.current import Progress, current_task
 from bgtasks.exceptions import ResultTimeout, TaskRevoked, UnknownResult, WouldBlock
-from bgtasks.listening import hear, listener
 from bgtasks.models import CompletedTask, Outcome, Worker
 from bgtasks.queue import database as db
 from bgtasks.queue import outcomes, progress
+from bgtasks.queue.listen import hear, listener
 from bgtasks.queue.notify import ENDED_CHANNEL
+from bgtasks.serialize import codec, remote_errors
+from bgtasks.tasks.current import Progress, current_task
 from bgtasks.waiters import waiting_for
 
 logger = logging.getLogger(__name__)
@@ -236,7 +236,7 @@ def _error(state: outcomes.State) -> Exception:
     told = outcomes.story(state.completed_id)
     if state.outcome == Outcome.State.CANCELLED:
         return TaskRevoked(told or "Cancelled.")
-    return remote.rebuild(state.exception, told)
+    return remote_errors.rebuild(state.exception, told)
 
 
 def _refuse_to_block(result: AsyncResult) -> None:

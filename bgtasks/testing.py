@@ -1,16 +1,14 @@
 """For the tests of a project: run what waits, here and now, and look at what was enqueued.
 
 Everything here works on the connection of the calling thread, so that it may be used inside the
-transaction that a `TestCase` rolls back. Nothing else of bgtasks needs this module but
-`bgtasks.tasks`, in eager mode.
+transaction that a `TestCase` rolls back. Nothing else of bgtasks needs this module.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,14 +16,16 @@ from unittest import mock
 
 from background_task import signals
 from background_task.models import Task
-from django.db.models import QuerySet
 from django.test.utils import override_settings
 from django.utils import timezone
 
-from bgtasks import codec, conf, here, tasks
+from bgtasks import calls, conf
 from bgtasks.queue import claims, enqueue
-from bgtasks.queue import database as db
 from bgtasks.results import AsyncResult
+from bgtasks.running import inline
+from bgtasks.running.eager import CLAIM, LIMIT, call_of, call_text, is_from_outside
+from bgtasks.serialize import codec
+from bgtasks.tasks import registry
 
 __all__ = [
     "Enqueued",
@@ -38,14 +38,8 @@ __all__ = [
 ]
 logger = logging.getLogger(__name__)
 
-# How many rows are taken for a chain that ends, and how many eager calls inside each other: well
-# below the depth at which Python itself gives up.
-LIMIT = 1000
-DEEPEST = 25
 # How many rows a failed assertion lists.
 LISTED = 20
-# By which claim rows are held while they run.
-CLAIM = f"{db.OURS}testing.1-1"
 
 
 # --- running what waits
@@ -77,7 +71,7 @@ def run_pending(
         AssertionError: there is always more to run.
         TaskModuleError: a ``tasks.py`` that cannot be imported.
     """
-    tasks.autodiscover()  # as a worker does: rows may name what nobody here has imported
+    registry.autodiscover()  # as a worker does: rows may name what nobody here has imported
     ran: list[AsyncResult] = []
     repeated: set[str] = set()
     with _clock_at(at):
@@ -88,9 +82,9 @@ def run_pending(
                 continue  # another thread was faster
             if row.repeat > 0:
                 repeated.add(row.task_hash)
-            failure = here.run(row)
+            failure = inline.run(row)
             ran.append(AsyncResult(row))
-            if failure and (raise_failures or _is_meant_for_us(failure)):
+            if failure and (raise_failures or is_from_outside(failure)):
                 failure.add_note(_advice(row))
                 raise failure
     return ran
@@ -101,14 +95,14 @@ def _clock_at(moment: datetime | None) -> Iterator[None]:
     if moment is None:
         yield
         return
-    then = tasks.aware(moment, "run_pending", "at")
+    then = calls.aware(moment, "run_pending", "at")
     with mock.patch.object(timezone, "now", return_value=then):
         yield
 
 
 def _next(queue: str | None, include_later: bool, repeated: set[str]) -> Task | None:
     """What a worker would take next, now or when it is due."""
-    rows = _waiting().filter(task_name__in=tasks.names())
+    rows = claims.free().filter(task_name__in=registry.names())
     if queue:
         rows = rows.filter(queue=queue)
     urgency = "priority" if conf.lowest_number_first() else "-priority"
@@ -117,16 +111,6 @@ def _next(queue: str | None, include_later: bool, repeated: set[str]) -> Task | 
         return ready
     later = rows.exclude(repeat__gt=0, task_hash__in=repeated)
     return later.order_by("run_at", urgency, "pk").first()
-
-
-def _waiting() -> QuerySet[Task]:
-    rows: QuerySet[Task] = Task.objects.using(db.alias()).filter(locked_by=None, failed_at=None)
-    return rows
-
-
-def _is_meant_for_us(failure: BaseException) -> bool:
-    """Somebody who presses Ctrl-C does not mean the task."""
-    return isinstance(failure, KeyboardInterrupt)
 
 
 def _advice(row: Task) -> str:
@@ -138,7 +122,7 @@ def _advice(row: Task) -> str:
 
 def _endless(limit: int, row: Task) -> str:
     return (
-        f"{limit} rows were run, and {_call_of(row)} is still to be run. Does a task enqueue "
+        f"{limit} rows were run, and {call_of(row)} is still to be run. Does a task enqueue "
         "itself again and again, or snooze for ever? If so many are meant, give run_pending a "
         "higher limit."
     )
@@ -157,53 +141,6 @@ def eager(propagate: bool = True) -> override_settings:
         propagate: raise what a task raises to the caller, after it is recorded.
     """
     return override_settings(BGTASKS_EAGER=True, BGTASKS_EAGER_PROPAGATES=propagate)
-
-
-_depth: ContextVar[int] = ContextVar("bgtasks_eager_depth", default=0)
-
-
-def run_eagerly(row: Task | None) -> None:
-    """Run a row that was just enqueued, unless it is for later, and what follows it.
-
-    Raises:
-        AssertionError: it was enqueued by one of very many eager calls inside each other.
-    """
-    if row is None or row.task_name not in tasks.names():
-        return
-    depth = _depth.get()
-    if depth >= DEEPEST:
-        raise AssertionError(
-            f"{depth} tasks in eager mode enqueued each other, and the last one "
-            f"{_call_of(row)}. Does a task enqueue itself again and again?"
-        )
-    token = _depth.set(depth + 1)
-    try:
-        _run_until_later(row.pk)
-    finally:
-        _depth.reset(token)
-
-
-def _run_until_later(task_id: int) -> None:
-    for _ in range(LIMIT):
-        # As a worker would find it. The caller's instance stays as it was enqueued.
-        ready = _waiting().filter(pk=task_id, run_at__lte=timezone.now()).first()
-        if ready is None or not claims.claim_row(ready, CLAIM):
-            return
-        failure = here.run(ready)
-        run_eagerly(_following(ready))
-        if failure and (conf.eager_propagates() or _is_meant_for_us(failure)):
-            raise failure
-    raise AssertionError(f"{_call_of(ready)} was run {LIMIT} times, and is not done.")
-
-
-def _following(row: Task) -> Task | None:
-    """The row that this one's call asked for, for when it has ended."""
-    name = db.options_of(row).get("then")
-    if not name:
-        return None
-    task_hash = enqueue.fingerprint(name, enqueue.parameters(name, [row.pk], {}))
-    following: Task | None = enqueue.waiting(task_hash, row.queue).first()
-    return following
 
 
 # --- what was enqueued
@@ -228,7 +165,7 @@ class Enqueued:
     run_at: datetime
 
     def __str__(self) -> str:
-        text = _call(self.name, self.args, self.kwargs)
+        text = call_text(self.name, self.args, self.kwargs)
         queue = f", queue {self.queue}" if self.queue else ""
         later = f", for {self.run_at}" if self.run_at > timezone.now() else ""
         return f"{text}{queue}{later}"
@@ -244,7 +181,7 @@ def enqueued(task: Any = None, /, **filters: Any) -> list[Enqueued]:
     Raises:
         LookupError: no task has that name.
     """
-    rows = _waiting().filter(**filters)
+    rows = claims.free().filter(**filters)
     if task is not None:
         rows = rows.filter(task_name__in=_names(task))
     return [_enqueued(row) for row in rows.order_by("pk")]
@@ -268,7 +205,7 @@ def assert_enqueued(task: Any, /, *args: Any, times: int | None = 1, **kwargs: A
         calls = [call for call in calls if [list(call.args), call.kwargs] == expected]
     if calls and times in {len(calls), None}:
         return calls[0]
-    wanted = _call(_names(task)[0], args, kwargs) if args or kwargs else _names(task)[0]
+    wanted = call_text(_names(task)[0], args, kwargs) if args or kwargs else _names(task)[0]
     often = "once" if times == 1 else "at all" if times is None else f"{times} times"
     raise AssertionError(
         f"{wanted} was to be enqueued {often}, and is {len(calls) or 'not'}"
@@ -307,7 +244,7 @@ def capture() -> Iterator[list[Enqueued]]:
 
 
 def _enqueued(row: Task) -> Enqueued:
-    args, kwargs = row.params()
+    args, kwargs = codec.load_call(row.task_params)
     return Enqueued(row.pk, row.task_name, tuple(args), kwargs, row.queue, row.priority, row.run_at)
 
 
@@ -323,21 +260,12 @@ def _names(task: Any) -> Sequence[str]:
         if found := [name for name in names if isinstance(name, str)]:
             return found
         raise LookupError(f"{task!r} is no task. Give a task, or the name that its rows carry.")
-    if task not in tasks.names() and not _waiting().filter(task_name=task).exists():
+    if task not in registry.names() and not claims.free().filter(task_name=task).exists():
         raise LookupError(
             f"No task is called {task!r}. Give the task itself, or the name that its rows carry: "
             "module.function, or what its decorator says."
         )
     return [task]
-
-
-def _call(name: str, args: Iterable[Any], kwargs: dict[str, Any]) -> str:
-    arguments = [*map(repr, args), *(f"{key}={value!r}" for key, value in kwargs.items())]
-    return f"{name}({', '.join(arguments)})"
-
-
-def _call_of(row: Task) -> str:
-    return _call(row.task_name, *row.params())
 
 
 def _listed(calls: Sequence[Enqueued]) -> str:

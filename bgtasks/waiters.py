@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 
 from django.db import DatabaseError, InterfaceError, connections
 
-from bgtasks.listening import Listener, hear, listener
 from bgtasks.queue import outcomes
+from bgtasks.queue.listen import Listener, hear, listener
 from bgtasks.queue.notify import ENDED_CHANNEL
 
 logger = logging.getLogger(__name__)

@@ -18,12 +18,11 @@ from types import MethodType
 from typing import Any, NoReturn
 
 from asgiref.sync import sync_to_async
-from background_task import tasks as stock
+from background_task import tasks as upstream
 from background_task.exceptions import InvalidTaskError
 from django.utils import timezone
 
-from bgtasks import conf, results, tasks
-from bgtasks.current import CurrentTask, current_task
+from bgtasks import calls, conf, results
 from bgtasks.exceptions import (
     Cancel,
     InvalidOption,
@@ -34,8 +33,10 @@ from bgtasks.exceptions import (
     UnknownOption,
 )
 from bgtasks.models import Attempt, Outcome
-from bgtasks.policies import Policy
 from bgtasks.queue import database as db
+from bgtasks.tasks import decorator
+from bgtasks.tasks.current import CurrentTask, current_task
+from bgtasks.tasks.policies import Policy
 
 __all__ = ["AsyncResult", "MaxRetriesExceededError", "Retry", "Task", "shared_task"]
 
@@ -260,7 +261,7 @@ class Task(_Types):
         """
         self.name = name or f"{self._function.__module__}.{self._function.__name__}"
         self._check()
-        decorate = tasks.declare(stock.tasks, self.name, queue=queue, policy=policy)
+        decorate = decorator.declare(upstream.tasks, self.name, queue=queue, policy=policy)
         self.proxy = decorate(self._for_workers())
 
     def _check(self) -> None:
@@ -330,7 +331,7 @@ class Task(_Types):
             self._signature.bind(*self._first, *args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self.name}: {error}") from None
-        result = tasks.apply_async(
+        result = calls.apply_async(
             self.proxy,
             args,
             kwargs,
@@ -465,7 +466,7 @@ class Task(_Types):
         if eta is None:
             delay = self.default_retry_delay if countdown is None else countdown
             return max(0, delay or 0)  # as in Celery, what is past is now
-        return max(timedelta(0), (tasks.aware(eta, self.name, "eta") or eta) - timezone.now())
+        return max(timedelta(0), (calls.aware(eta, self.name, "eta") or eta) - timezone.now())
 
     def update_state(
         self, *, state: str = PROGRESS, meta: Mapping[str, Any] | None = None, **others: Any

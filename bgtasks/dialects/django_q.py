@@ -16,12 +16,12 @@ from importlib import import_module
 from types import FunctionType
 from typing import Any
 
-from background_task import tasks as stock
+from background_task import tasks as upstream
 from background_task.models import Task
 from django.apps import apps
 from django.db import transaction
 
-from bgtasks import codec, here, tasks
+from bgtasks import calls
 from bgtasks.exceptions import (
     Cancel,
     ForbiddenFunction,
@@ -37,7 +37,9 @@ from bgtasks.models import CallOptions, CompletedTask, Outcome
 from bgtasks.queue import claims, enqueue, outcomes
 from bgtasks.queue import database as db
 from bgtasks.results import AsyncResult
-from bgtasks.tasks import background
+from bgtasks.running import inline
+from bgtasks.serialize import codec
+from bgtasks.tasks.decorator import background
 
 __all__ = ["EndedTask", "async_task", "fetch", "result"]
 
@@ -116,7 +118,7 @@ def async_task(
     own = {"timeout": options.get("timeout"), "hook": hook, "then": hook and call_hook.name}
     own = {key: value for key, value in own.items() if value is not None}
     if (task := _task(find(path))) is not None:
-        return str(tasks.submit(task, args, kwargs, options=own, verbose_name=name).pk)
+        return str(calls.submit(task, args, kwargs, options=own, verbose_name=name).pk)
     return str(_submit(call, path, args, kwargs, name, own).pk)
 
 
@@ -149,7 +151,7 @@ def _submit(
     runner: Any, path: str, args: Any, kwargs: Any, name: str | None, options: Mapping[str, Any]
 ) -> Task:
     try:
-        row: Task = tasks.submit(
+        row: Task = calls.submit(
             runner,
             (path, *args),
             kwargs,
@@ -170,8 +172,8 @@ def _run_here(
     with transaction.atomic(using=db.alias()):
         row = _submit(call_once, path, args, kwargs, name, own)
         # Before anybody else can see it. In eager mode it has run already.
-        held = claims.claim_row(row, stock.tasks._runner.worker_name)
-    failure = here.run(row, hooks_wait=True) if held else None
+        held = claims.claim_row(row, upstream.tasks._runner.worker_name)
+    failure = inline.run(row, hooks_wait=True) if held else None
     if hook and (ended := fetch(str(row.pk))):
         runnable(hook)(ended)
     if failure:
@@ -335,7 +337,7 @@ def _forbidden(
 
 def _task(found: Any) -> Any:
     """The task as workers know it, if it is one; else None."""
-    known = stock.tasks._tasks.get(getattr(found, "name", None))
+    known = upstream.tasks._tasks.get(getattr(found, "name", None))
     return known if known in (found, getattr(found, "proxy", None)) else None
 
 
@@ -372,19 +374,20 @@ def _awaited(path: str) -> Callable[..., Any]:
         raise Snooze(WAIT) from None
 
 
-@background
+# Rows carry these three names: they stay, whatever becomes of this module.
+@background(name="bgtasks.dialects.django_q.call")
 def call(path: str, /, *args: Any, **kwargs: Any) -> Any:
     """Run the function of a path."""
     return _awaited(path)(*args, **kwargs)
 
 
-@background(max_attempts=1)
+@background(name="bgtasks.dialects.django_q.call_once", max_attempts=1)
 def call_once(path: str, /, *args: Any, **kwargs: Any) -> Any:
     """The same, for somebody who waits for it in this very process."""
     return runnable(path)(*args, **kwargs)
 
 
-@background
+@background(name="bgtasks.dialects.django_q.call_hook")
 def call_hook(task_id: int) -> Any:
     """Tell a hook what became of a task."""
     ended = fetch(str(task_id))

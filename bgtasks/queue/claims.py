@@ -11,7 +11,7 @@ from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from bgtasks import conf
-from bgtasks.queue import calloptions, notify
+from bgtasks.queue import call_options, notify
 from bgtasks.queue import database as db
 from bgtasks.queue.frontier import Frontier
 
@@ -130,7 +130,7 @@ def release(rows: Sequence[Task], delay: timedelta | None = None) -> int:
     changes = "locked_by = NULL, locked_at = NULL, attempts = attempts - 1"
     if delay:
         for row in rows:
-            calloptions.keep_slot(row)
+            call_options.keep_slot(row)
         changes = f"{changes}, run_at = %s"
         params = [db.moment(timezone.now() + delay), *params]
     released = db.execute(
@@ -168,13 +168,17 @@ def release_expired() -> int:
     )
 
 
+def free() -> QuerySet[Task]:
+    """Rows that nobody holds, whether they are due or not."""
+    rows: QuerySet[Task] = Task.objects.using(db.alias()).filter(locked_by=None, failed_at=None)
+    return rows
+
+
 def ready(names: Collection[str], queues: Sequence[str] | None = None) -> bool:
     """Whether a row waits that could be claimed now, or was handed back for a moment."""
     now = timezone.now()
     due = Q(run_at__lte=now) | Q(run_at__lte=now + SUSPECTS_WAIT, last_error__startswith=LOST)
-    rows = Task.objects.using(db.alias()).filter(
-        due, locked_by=None, failed_at=None, task_name__in=list(names)
-    )
+    rows = free().filter(due, task_name__in=list(names))
     return bool((rows.filter(queue__in=queues) if queues else rows).exists())
 
 
@@ -183,9 +187,7 @@ def unknown(names: Collection[str], queues: Sequence[str] | None = None) -> list
 
     Only some of the rows are looked at: what nobody runs is soon all that is left of them.
     """
-    rows = Task.objects.using(db.alias()).filter(
-        locked_by=None, failed_at=None, run_at__lte=timezone.now()
-    )
+    rows = free().filter(run_at__lte=timezone.now())
     rows = (rows.filter(queue__in=queues) if queues else rows)[:UNKNOWN_AMONG]
     waiting = Task.objects.using(db.alias()).filter(pk__in=rows.values("pk"))
     others = waiting.exclude(task_name__in=list(names))

@@ -12,10 +12,10 @@ from django.db import transaction
 from django.db.models import Field
 from django.db.models.signals import post_save, pre_save
 
-from bgtasks import codec
 from bgtasks.exceptions import NotJSON
-from bgtasks.queue import calloptions, creators, notify, unique
+from bgtasks.queue import call_options, creators, notify, unique
 from bgtasks.queue import database as db
+from bgtasks.serialize import codec
 
 
 def parameters(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
@@ -79,7 +79,7 @@ def insert(row: Task, options: Mapping[str, Any] | None = None) -> Task:
         return row
     with transaction.atomic(using=db.alias()):
         row.save(using=db.alias())
-        calloptions.insert(row, options)
+        call_options.insert(row, options)
     return row
 
 
@@ -97,7 +97,7 @@ def insert_unique(
             if is_ours:
                 row.pk = task_id
                 row.save(using=db.alias(), force_insert=True)
-                calloptions.insert(row, options or {})
+                call_options.insert(row, options or {})
                 return row, True
             if existing := unique.holder(task_id):
                 return existing, False

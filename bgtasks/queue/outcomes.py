@@ -13,7 +13,8 @@ from django.utils import timezone
 from bgtasks.models import CompletedTask, Outcome, Revocation
 from bgtasks.queue import claims, pruning
 from bgtasks.queue import database as db
-from bgtasks.queue.endings import Ending, record_alone
+from bgtasks.queue.ending import Ending
+from bgtasks.queue.finish import record_alone
 
 # Who holds a row for the moment in which it is called off.
 REVOKER = f"{db.OURS}revoked.1-1"

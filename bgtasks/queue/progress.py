@@ -10,10 +10,10 @@ from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 
 from bgtasks.clock import elapsed
-from bgtasks.current import CurrentTask
-from bgtasks.current import Progress as Told
 from bgtasks.models import Progress
 from bgtasks.queue import database as db
+from bgtasks.tasks.current import CurrentTask
+from bgtasks.tasks.current import Progress as Told
 
 TABLE = Progress._meta.db_table
 # Seconds between writes.

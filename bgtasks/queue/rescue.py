@@ -9,13 +9,16 @@ from datetime import timedelta
 from background_task.models import Task
 from django.db import InterfaceError, OperationalError
 
-from bgtasks import policies, remote, schedule
 from bgtasks.exceptions import TaskTimeout
 from bgtasks.models import Attempt, Worker
 from bgtasks.queue import claims, workers
 from bgtasks.queue import database as db
 from bgtasks.queue.claims import LOST
-from bgtasks.queue.endings import Ending, record_alone, stopped_run
+from bgtasks.queue.ending import Ending, stopped_run
+from bgtasks.queue.finish import record_alone
+from bgtasks.serialize import remote_errors
+from bgtasks.tasks import policies
+from bgtasks.tasks.backoff import retry_delay
 
 logger = logging.getLogger(__name__)
 
@@ -117,8 +120,8 @@ def timeout(row: Task, limit: float) -> Ending:
     policy = policies.of(row.task_name)
     backoff = None if callable(policy.backoff) else policy.backoff  # that is for workers to call
     again = row.attempts < policy.most_attempts
-    delay = schedule.backoff(row.attempts, backoff) if again else None
-    error = remote.describe(TaskTimeout(text))
+    delay = retry_delay(row.attempts, backoff) if again else None
+    error = remote_errors.describe(TaskTimeout(text))
     return Ending(row, Attempt.State.TIMED_OUT, text, delay, exception=error)
 
 
@@ -135,7 +138,7 @@ def _lost(row: Task, story: str, beside: int, with_all: bool) -> Ending:
         text += ' It is not run again, for it says on_worker_lost="fail".'
         return Ending(row, Attempt.State.LOST, text)
     # The first loss is as a rule no fault of the task's: it runs again at once.
-    delay = timedelta(0) if lost == 1 else schedule.backoff(lost)
+    delay = timedelta(0) if lost == 1 else retry_delay(lost)
     return Ending(row, Attempt.State.LOST, text, delay)
 
 

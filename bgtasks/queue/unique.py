@@ -15,9 +15,9 @@ from typing import Any
 from background_task.models import Task
 from django.utils import timezone
 
-from bgtasks import codec
 from bgtasks.models import UniqueKey
 from bgtasks.queue import database as db
+from bgtasks.serialize import codec
 
 KEYS = UniqueKey._meta.db_table
 # For a moment, of a key that was there and then was pruned.

@@ -11,8 +11,8 @@ from threading import Event
 import pytest
 from background_task.models import Task
 
-from bgtasks import executor
-from bgtasks.queue.endings import Ending
+from bgtasks.queue.ending import Ending
+from bgtasks.running import executor
 from bgtasks.signals import task_finished, task_started
 from tests.bgtasks.deployment import Deployment, eventually
 

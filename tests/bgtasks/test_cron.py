@@ -17,14 +17,16 @@ from background_task.signals import task_created
 from django.db import OperationalError
 from django.db.models.signals import post_save
 
-from bgtasks import background, cron, cronjobs, policies
-from bgtasks.cronjobs import Cron
+from bgtasks import background
 from bgtasks.exceptions import InvalidCron
-from bgtasks.lease import Lease
 from bgtasks.models import CronSlot
-from bgtasks.options import Options
-from bgtasks.policies import Policy
-from bgtasks.queue import cron as slots
+from bgtasks.queue import cron_slots as slots
+from bgtasks.supervisor import cron as cron_chore
+from bgtasks.supervisor.cron import Cron
+from bgtasks.supervisor.lease import Lease
+from bgtasks.tasks import crontab, policies
+from bgtasks.tasks.policies import Policy
+from bgtasks.worker.options import Options
 from tests.bgtasks.deployment import Deployment, eventually, kill_tree
 from tests.bgtasks.threads import in_threads
 
@@ -50,7 +52,7 @@ def utc(text: str) -> datetime:
 
 def times(line: str, begin: str, end: str, zone: ZoneInfo) -> list[str]:
     """The times of a line between two moments of UTC, by the clock on the wall."""
-    parsed, moment, found = cron.parse(line, "a.task"), utc(begin), []
+    parsed, moment, found = crontab.parse(line, "a.task"), utc(begin), []
     while (moment := parsed.after(moment, zone)) < utc(end):
         found.append(f"{moment.astimezone(zone):%H:%M%z}")
     return found
@@ -82,7 +84,7 @@ def times(line: str, begin: str, end: str, zone: ZoneInfo) -> list[str]:
     ],
 )
 def test_a_line_is_read_as_crontab_reads_it(line: str, after: str, expected: str) -> None:
-    parsed = cron.parse(line, "a.task")
+    parsed = crontab.parse(line, "a.task")
     assert parsed.after(utc(after), ZoneInfo("UTC")) == utc(expected)
     assert parsed.latest(utc(expected) + MINUTE / 2, ZoneInfo("UTC")) == utc(expected)
     assert parsed.latest(utc(expected), ZoneInfo("UTC")) == utc(expected)
@@ -110,7 +112,7 @@ def test_a_line_is_read_as_crontab_reads_it(line: str, after: str, expected: str
 )
 def test_what_is_no_line_is_named_with_its_task(line: Any, reason: str) -> None:
     with pytest.raises(InvalidCron) as caught:
-        cron.parse(line, "shop.tasks.report")
+        crontab.parse(line, "shop.tasks.report")
     text = str(caught.value)
     assert isinstance(caught.value, ValueError)
     assert "shop.tasks.report" in text
@@ -124,17 +126,17 @@ def test_a_task_that_needs_arguments_can_have_no_line() -> None:
 
     async def must(day: object) -> None: ...
 
-    cron.check("@daily", "shop.tasks.report", may)
+    crontab.check("@daily", "shop.tasks.report", may)
     with pytest.raises(InvalidCron, match=r"shop\.tasks\.report.*'day'"):
-        cron.check("@daily", "shop.tasks.report", must)
+        crontab.check("@daily", "shop.tasks.report", must)
     with pytest.raises(InvalidCron, match="1 fields"):
-        cron.check("daily", "shop.tasks.report", may)
+        crontab.check("daily", "shop.tasks.report", may)
 
 
 def test_the_time_zone_is_the_projects(settings: Any) -> None:
     for zone, expected in (("Asia/Kathmandu", "03:15"), ("America/New_York", "13:00")):
         settings.TIME_ZONE = zone
-        found = cron.parse("0 9 * * *", "a.task").latest(utc("2024-07-02 00:00"))
+        found = crontab.parse("0 9 * * *", "a.task").latest(utc("2024-07-02 00:00"))
         assert found == utc(f"2024-07-01 {expected}")
 
 
@@ -224,7 +226,7 @@ def by_the_minute(line: str, minutes: Any, hours: Any, zone: ZoneInfo, begin: da
 def test_slots_are_what_a_look_each_minute_finds(
     line: tuple[str, Any, Any], zone_name: str, day: date
 ) -> None:
-    zone, parsed = ZoneInfo(zone_name), cron.parse(line[0], "a.task")
+    zone, parsed = ZoneInfo(zone_name), crontab.parse(line[0], "a.task")
     # From the middle of a day, so that nothing is repeated or skipped just then.
     begin = datetime(day.year, day.month, day.day, 12, tzinfo=zone).astimezone(UTC) - 2 * DAY
     expected = by_the_minute(*line, zone, begin)
@@ -241,7 +243,7 @@ def test_slots_are_what_a_look_each_minute_finds(
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line[0])
 def test_slots_neither_repeat_nor_go_back_from_any_moment(line: tuple[str, Any, Any]) -> None:
-    parsed = cron.parse(line[0], "a.task")
+    parsed = crontab.parse(line[0], "a.task")
     for zone in (BERLIN, LORD_HOWE):
         for begin in (utc("2024-04-06 12:00"), utc("2024-10-05 12:00"), utc("2024-10-26 22:00")):
             for moment in (begin + timedelta(seconds=97 * n) for n in range(200)):
@@ -269,7 +271,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    monkeypatch.setattr(cronjobs, "_now", clock := Clock())
+    monkeypatch.setattr(cron_chore, "_now", clock := Clock())
     return clock
 
 
@@ -522,7 +524,7 @@ def test_a_task_that_cannot_be_enqueued_keeps_no_other_back(
     assert len(beats) == 2, "after each task a heartbeat may be sent"
     assert last(report) == NOON - MINUTE, "undone together with the row"
     assert report.name in caplog.text
-    assert cron.due_in() <= cronjobs.RETRY
+    assert cron.due_in() <= cron_chore.RETRY
     cron.run()
     assert (rows(report), rows(tidy)) == ([NOON], [NOON])
 
@@ -551,7 +553,7 @@ def test_what_an_outage_kept_back_is_made_up_for(
 
     with monkeypatch.context() as outage:
         outage.setattr(slots, where, away)
-        outage.setattr(cronjobs.db, "fetch", away)
+        outage.setattr(cron_chore.db, "fetch", away)
         with pytest.raises(OperationalError):
             cron.run()
     assert cron.due_in() <= 0
@@ -619,7 +621,7 @@ def test_a_drain_without_children_runs_what_was_missed(project: Deployment) -> N
     code = """
 from threading import Thread
 from bgtasks.launch import launch
-from bgtasks.options import Options
+from bgtasks.worker.options import Options
 thread = Thread(target=launch, args=[Options(drain=True)])
 thread.start()
 thread.join()
@@ -681,12 +683,13 @@ def test_without_use_tz_the_repeated_hour_has_its_slots(deploy: Any) -> None:
         """
 from datetime import UTC, datetime, timedelta
 from background_task.models import Task
-from bgtasks import cronjobs, policies
-from bgtasks.policies import Policy
+from bgtasks.supervisor import cron as chore
+from bgtasks.tasks import policies
+from bgtasks.tasks.policies import Policy
 policies.declare(tasks.work.name, Policy(cron="*/30 * * * *"))
 time = datetime(2023, 10, 28, 23, 59, tzinfo=UTC)
-cronjobs._now = lambda: time
-cron = cronjobs.Cron(lambda: None)
+chore._now = lambda: time
+cron = chore.Cron(lambda: None)
 for _ in range(9):
     cron.run()
     time += timedelta(minutes=30)

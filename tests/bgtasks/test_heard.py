@@ -12,13 +12,13 @@ from django.contrib.auth import get_user_model
 from django.db import DatabaseError, OperationalError, connection, transaction
 from django.db.models.signals import post_delete, post_save, pre_delete
 
-from bgtasks import recorder
-from bgtasks.marks import Marks
 from bgtasks.models import Outcome
-from bgtasks.pacing import Pace
 from bgtasks.queue import claims
-from bgtasks.queue.endings import Ending
-from bgtasks.recorder import Recorder
+from bgtasks.queue.ending import Ending
+from bgtasks.worker import recorder
+from bgtasks.worker.pacing import Pace
+from bgtasks.worker.recorder import Recorder
+from bgtasks.worker.shared_state import Marks
 from signup.tasks import discard_files as task
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -175,14 +175,14 @@ def test_while_the_database_is_away_the_others_go_first_the_next_time(
     waiting = ended(3)
     first = waiting[0].row.pk
     listen(lambda _: None)
-    record_heard = recorder.endings.record_heard
+    record_heard = recorder.finish.record_heard
 
     def away(group: list[Ending]) -> Any:
         if group[0].row.pk == first:
             raise OperationalError("gone")
         return record_heard(group)
 
-    monkeypatch.setattr(recorder.endings, "record_heard", away)
+    monkeypatch.setattr(recorder.finish, "record_heard", away)
     with pytest.raises(DatabaseError):
         Recorder(Marks(1), Pace()).record(waiting)
     assert [each.row.pk == first for each in waiting] == [False, False, True]

@@ -9,7 +9,7 @@ from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.utils import translation
 
-from bgtasks.hygiene import Surroundings
+from bgtasks.running.isolation import Surroundings
 
 pytestmark = pytest.mark.django_db(transaction=True)
 User = get_user_model()

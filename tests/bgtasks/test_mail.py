@@ -34,9 +34,9 @@ from django.utils import translation
 from django.utils.safestring import mark_safe
 from django.utils.translation import gettext_lazy
 
-from bgtasks import conf, envelopes, exceptions
-from bgtasks import mail as bgtasks_mail
-from bgtasks.mail import BackgroundEmailBackend, send
+from bgtasks import conf, exceptions
+from bgtasks.mail import BackgroundEmailBackend, encryption, send, sending, values
+from bgtasks.mail import message as messages
 from bgtasks.models import Mail
 from bgtasks.queue import mails
 from tests.bgtasks.deployment import Deployment
@@ -97,7 +97,7 @@ def queued(*messages: EmailMessage) -> list[EmailMessage]:
     """What a worker makes of mails."""
     assert backend().send_messages(messages) == len(messages)
     found = Mail.objects.order_by("pk")[: len(messages)]
-    return [envelopes.unseal(row.pk, row.body)[0] for row in found]
+    return [encryption.unseal(row.pk, row.body)[0] for row in found]
 
 
 def as_sent(message: EmailMessage) -> bytes:
@@ -304,7 +304,7 @@ def test_a_class_that_only_fills_in_attributes_is_sent_by_attributes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     original = Welcome(get_user_model()(email="ottilie@example.com"))
-    envelopes._warn_once.cache_clear()
+    messages._warn_once.cache_clear()
     rebuilt, _ = queued(original, original)
     assert as_sent(rebuilt) == as_sent(original)
     assert (rebuilt.content_subtype, attributes(rebuilt)["tags"]) == ("html", ("welcome",))
@@ -324,7 +324,7 @@ class Signed(EmailMessage):
     )
 
     def message(self, **options: Any) -> Any:
-        built = envelopes.RawMessage.of(self.exact, options.get("policy", email.policy.compat32))
+        built = messages.RawMessage.of(self.exact, options.get("policy", email.policy.compat32))
         built["X-Checked"] = "not in the bytes"
         return built
 
@@ -366,14 +366,14 @@ def test_a_part_in_utf8_keeps_its_headers() -> None:
     part = MIMEPart(policy=email.policy.SMTPUTF8)
     part.set_content("text")
     part["X-Name"] = "Zoë"
-    read = envelopes._parsed(MIMEPart, email.policy.default)
-    assert read(envelopes._part(part))["X-Name"] == "Zoë"
+    read = values._parsed(MIMEPart, email.policy.default)
+    assert read(values._part(part))["X-Name"] == "Zoë"
 
 
 @in_database
 def test_a_mail_has_one_message_id_and_one_date_however_often_it_is_built() -> None:
     (rebuilt,) = queued(secret_mail())
-    again, _ = envelopes.unseal(*Mail.objects.values_list("pk", "body").get())
+    again, _ = encryption.unseal(*Mail.objects.values_list("pk", "body").get())
     built = [message.message() for message in (rebuilt, rebuilt, again)]
     for name in ("Message-ID", "Date"):
         assert built[0][name]
@@ -406,32 +406,32 @@ def shows(text: str) -> list[str]:
 
 
 def test_a_body_shows_nothing_and_no_two_are_alike() -> None:
-    body = envelopes.seal(secret_mail())
+    body = encryption.seal(secret_mail())
     assert not shows(body)
-    assert body != envelopes.seal(secret_mail())
-    message, mailer = envelopes.unseal(1, body)
+    assert body != encryption.seal(secret_mail())
+    message, mailer = encryption.unseal(1, body)
     assert shows(json.dumps([message.subject, message.to, message.body])) != []
     assert mailer is None
 
 
 def test_a_changed_key_reads_old_mails_as_long_as_it_is_a_fallback(settings: Any) -> None:
     settings.SECRET_KEY = "old"
-    body = envelopes.seal(secret_mail())
+    body = encryption.seal(secret_mail())
     settings.SECRET_KEY = "new"
     settings.SECRET_KEY_FALLBACKS = ["older", b"old"]
-    assert envelopes.unseal(1, body)[0].subject == "Quarterly figures"
-    new = envelopes.seal(secret_mail())
+    assert encryption.unseal(1, body)[0].subject == "Quarterly figures"
+    new = encryption.seal(secret_mail())
     settings.SECRET_KEY_FALLBACKS = []
-    assert envelopes.unseal(1, new)[0].subject == "Quarterly figures"
+    assert encryption.unseal(1, new)[0].subject == "Quarterly figures"
     with pytest.raises(exceptions.UnreadableMail, match=r"Mail 1 .* SECRET_KEY_FALLBACKS"):
-        envelopes.unseal(1, body)
+        encryption.unseal(1, body)
 
 
 def test_a_body_that_was_changed_is_not_read() -> None:
-    body = envelopes.seal(secret_mail())
+    body = encryption.seal(secret_mail())
     other = "A" if body[100] != "A" else "B"
     with pytest.raises(exceptions.UnreadableMail):
-        envelopes.unseal(1, f"{body[:100]}{other}{body[101:]}")
+        encryption.unseal(1, f"{body[:100]}{other}{body[101:]}")
 
 
 def test_without_cryptography_the_caller_is_told_what_to_install(project: Deployment) -> None:
@@ -556,7 +556,7 @@ def test_a_backend_that_counts_nothing_has_sent(sent_by: Any, tmp_path: Path) ->
     ],
 )
 def test_an_error_that_is_not_as_smtplib_makes_them_keeps_nothing_either(error: Exception) -> None:
-    assert "bob" not in bgtasks_mail._told(error)
+    assert "bob" not in sending._told(error)
 
 
 @in_database

@@ -20,25 +20,28 @@ from django.db import (
 )
 from django.utils import timezone
 
-from bgtasks import executor, inprocess, keeper, supervisor, workload
-from bgtasks.child import Child
 from bgtasks.clock import elapsed
 from bgtasks.exceptions import BrokenRow
-from bgtasks.inprocess import InProcess, OneByOne
-from bgtasks.keeper import Keeper
-from bgtasks.marks import Marks
 from bgtasks.models import Attempt, CallOptions, Outcome
-from bgtasks.options import Options
-from bgtasks.pacing import Pace
-from bgtasks.queue import claims, endings, rescue, workers
+from bgtasks.queue import claims, finish, rescue, workers
 from bgtasks.queue import database as db
 from bgtasks.queue.claims import Claimant
-from bgtasks.queue.endings import Ending
-from bgtasks.recorder import Recorder
-from bgtasks.supervisor import Supervisor
-from bgtasks.wakeup import WakeUp
-from bgtasks.worker import Worker
-from bgtasks.workload import Workload, slots_for
+from bgtasks.queue.ending import Ending
+from bgtasks.running import executor
+from bgtasks.supervisor import one_by_one, supervisor
+from bgtasks.supervisor.child import Child
+from bgtasks.supervisor.in_process import InProcess
+from bgtasks.supervisor.one_by_one import OneByOne
+from bgtasks.supervisor.supervisor import Supervisor
+from bgtasks.worker import keeper, workload
+from bgtasks.worker.keeper import Keeper
+from bgtasks.worker.options import Options
+from bgtasks.worker.pacing import Pace
+from bgtasks.worker.recorder import Recorder
+from bgtasks.worker.shared_state import Marks
+from bgtasks.worker.wakeup import WakeUp
+from bgtasks.worker.worker import Worker
+from bgtasks.worker.workload import Workload, slots_for
 from signup.tasks import discard_files as task
 from tests.bgtasks.deployment import Deployment, eventually
 from tests.bgtasks.threads import in_threads
@@ -69,11 +72,11 @@ def test_p4_a_failure_that_was_not_written_is_written_the_next_time(
     (row,) = claimed()
     ending = failure(row)
     with monkeypatch.context() as patched:
-        patched.setattr(endings.receivers, "saved", broken(OperationalError("gone")))
+        patched.setattr(finish.receivers, "saved", broken(OperationalError("gone")))
         with pytest.raises(OperationalError):
-            endings.record_alone(ending)
+            finish.record_alone(ending)
     assert row.locked_by == TOKEN
-    assert endings.record_alone(ending)
+    assert finish.record_alone(ending)
     assert Attempt.objects.count() == 1
 
 
@@ -102,8 +105,8 @@ def test_p3_the_ending_of_a_row_that_nobody_holds_changes_nothing() -> None:
     (row,) = claimed()
     Task.objects.update(locked_by=None)
     row.locked_by = None
-    assert endings.record([Ending(row)]) == [row]
-    assert not endings.record_alone(Ending(row))
+    assert finish.record([Ending(row)]) == [row]
+    assert not finish.record_alone(Ending(row))
     assert Task.objects.count() == 1
 
 
@@ -114,12 +117,12 @@ def test_p4_an_ending_that_no_database_will_have_is_not_run_again(
     marks = Marks(4)
     recorder = Recorder(marks, Pace())
     stuck, other = claimed(2)
-    write = endings.record_alone
+    write = finish.record_alone
     monkeypatch.setattr(
-        endings, "record_alone",
+        finish, "record_alone",
         lambda each: refuse() if each.row.pk == stuck.pk else write(each),
     )  # fmt: skip
-    monkeypatch.setattr(endings, "record", broken(InternalError("says a trigger")))
+    monkeypatch.setattr(finish, "record", broken(InternalError("says a trigger")))
     waiting = [Ending(row, mark=marks.begin(row.pk, None)) for row in (stuck, other)]
     recorder.record(waiting)
     assert Outcome.objects.get().task_id == other.pk
@@ -211,7 +214,7 @@ def test_p5_what_has_run_in_time_and_waits_to_be_recorded_is_not_overdue(
     marks.revoke([7, 8])
     marks.ran(slots[0])
     later = elapsed() + 60
-    monkeypatch.setattr("bgtasks.marks.elapsed", lambda: later)
+    monkeypatch.setattr("bgtasks.worker.shared_state.elapsed", lambda: later)
     assert marks.overdue().keys() == {8}
     assert marks.begun() == {7, 8}
 
@@ -378,7 +381,7 @@ def test_a_drain_in_this_process_outlives_a_locked_database(
         return bool(run_next(queue))
 
     monkeypatch.setattr(stock.tasks, "run_next_task", run_next_task)
-    monkeypatch.setattr(inprocess, "cannot_share", lambda: "this is a test")
+    monkeypatch.setattr(one_by_one, "cannot_share", lambda: "this is a test")
     OneByOne(Options(drain=True, sleep=0.01)).run()
     assert CompletedTask.objects.count() == 1
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from django.db import connection
 
-from bgtasks import pacing
-from bgtasks.pacing import Pace
+from bgtasks.worker import pacing
+from bgtasks.worker.pacing import Pace
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ON_POSTGRESQL = connection.vendor == "postgresql"

@@ -16,25 +16,17 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models.signals import post_save
 from django.utils import timezone
 
-from bgtasks import AsyncResult, conf, exceptions, remote
+from bgtasks import AsyncResult, conf, exceptions
 from bgtasks.clock import elapsed
-from bgtasks.current import CurrentTask
 from bgtasks.models import Attempt, Outcome, Worker
-from bgtasks.options import Options
-from bgtasks.queue import (
-    claims,
-    endings,
-    enqueue,
-    outcomes,
-    progress,
-    pruning,
-    rescue,
-    workers,
-)
+from bgtasks.queue import claims, enqueue, finish, outcomes, progress, pruning, rescue, workers
 from bgtasks.queue import database as db
-from bgtasks.queue.endings import Ending
+from bgtasks.queue.ending import Ending
 from bgtasks.queue.frontier import Frontier
-from bgtasks.workload import Workload, slots_for
+from bgtasks.serialize import remote_errors
+from bgtasks.tasks.current import CurrentTask
+from bgtasks.worker.options import Options
+from bgtasks.worker.workload import Workload, slots_for
 from signup.tasks import discard_files as task
 from tests.bgtasks.threads import in_threads
 
@@ -136,7 +128,7 @@ def test_a_batch_is_recorded_in_one_transaction(django_assert_num_queries: Any) 
     held = claim()
     # PostgreSQL does all in one statement; SQLite in three, and the transaction's begin and end.
     with django_assert_num_queries(1 if db.on_postgresql() else 5):
-        assert endings.record([Ending(row) for row in held]) == []
+        assert finish.record([Ending(row) for row in held]) == []
     assert Task.objects.count() == 0
     assert CompletedTask.objects.filter(failed_at=None, attempts=1).count() == 50
     pairs = Outcome.objects.values_list("task_id", "completed_id")
@@ -149,7 +141,7 @@ def test_a_completed_row_keeps_what_the_row_was(user: Any) -> None:
     made = task(
         ["x"], priority=3, queue="q", verbose_name="a name", creator=user, schedule=timezone.now()
     )
-    endings.record([Ending(row) for row in claim()])
+    finish.record([Ending(row) for row in claim()])
     completed = CompletedTask.objects.get()
     for name in ("task_name", "task_params", "task_hash", "priority", "queue", "verbose_name"):
         assert getattr(completed, name) == getattr(made, name)
@@ -173,9 +165,9 @@ def test_p3_a_late_ending_changes_nothing(kind: int, repeat: int) -> None:
     (row,) = claim()
     Task.objects.update(locked_by="bg~000000000000.1-2")
     before = Task.objects.values().get()
-    assert not endings.record_alone(endings_of_every_kind(row)[kind])
+    assert not finish.record_alone(endings_of_every_kind(row)[kind])
     if kind == 0:
-        assert endings.record([Ending(row)]) == [row]
+        assert finish.record([Ending(row)]) == [row]
     assert Task.objects.values().get() == before
     assert not CompletedTask.objects.exists()
     assert not Outcome.objects.exists()
@@ -186,7 +178,7 @@ def test_p3_of_two_endings_at_the_same_moment_one_is_recorded() -> None:
     for _ in range(5):
         rows(1)
         (row,) = claim()
-        in_threads(4, lambda _, row=row: endings.record_alone(Ending(row)))
+        in_threads(4, lambda _, row=row: finish.record_alone(Ending(row)))
     assert CompletedTask.objects.count() == Outcome.objects.count() == 5
 
 
@@ -195,7 +187,7 @@ def test_a_stale_outcome_of_the_same_id_does_not_fail_the_finish() -> None:
     Outcome.objects.create(
         task_id=made.pk, completed_id=1, state="failed", attempts=9, finished_at=timezone.now()
     )
-    endings.record([Ending(row) for row in claim()])
+    finish.record([Ending(row) for row in claim()])
     outcome = Outcome.objects.get()
     assert (outcome.state, outcome.attempts) == ("succeeded", 1)
 
@@ -204,7 +196,7 @@ def test_a_failed_attempt_goes_back_with_its_story() -> None:
     rows(1)
     (row,) = claim()
     ending = Ending(row, Attempt.State.FAILED, "Traceback", timedelta(seconds=6))
-    assert endings.record_alone(ending)
+    assert finish.record_alone(ending)
     row = Task.objects.get()
     assert (row.locked_by, row.attempts, row.last_error) == (None, 1, "Traceback")
     assert row.run_at > timezone.now() + timedelta(seconds=4)
@@ -216,7 +208,7 @@ def test_a_failed_attempt_goes_back_with_its_story() -> None:
 def test_success_after_a_failure_shows_no_error_and_keeps_the_story() -> None:
     rows(1)
     Task.objects.update(last_error="Traceback", attempts=1)
-    endings.record([Ending(row) for row in claim()])
+    finish.record([Ending(row) for row in claim()])
     assert CompletedTask.objects.get().has_error() is False
     assert CompletedTask.objects.get().attempts == 2
 
@@ -666,7 +658,7 @@ def test_every_exception_can_be_told_of(error: Exception) -> None:
             raise RuntimeError
 
     error.args = (*error.args, Shy())
-    rebuilt = remote.rebuild(remote.describe(error), "told")
+    rebuilt = remote_errors.rebuild(remote_errors.describe(error), "told")
     assert type(rebuilt) is ValueError
     assert len(rebuilt.args) == 2
 
@@ -681,7 +673,7 @@ def test_an_outcome_of_another_task_with_the_same_id_is_not_believed() -> None:
     assert (result.status, bool(outcomes.ended_of([row.pk]))) == ("PENDING", False)
     (row,) = claim(1)
     assert (result.status, bool(outcomes.ended_of([row.pk]))) == ("STARTED", False)
-    endings.record([Ending(row, result="2")])
+    finish.record([Ending(row, result="2")])
     assert (result.status, result.result, bool(outcomes.ended_of([row.pk]))) == ("SUCCESS", 2, True)
 
 
@@ -695,7 +687,7 @@ def test_a_receiver_of_an_end_finds_the_result() -> None:
     try:
         task(["a"])
         (row,) = claim(1)
-        endings.record_heard([Ending(row)])
+        finish.record_heard([Ending(row)])
     finally:
         signals.task_successful.disconnect(receiver)
     assert found == ["SUCCESS"]

@@ -13,21 +13,22 @@ from pathlib import Path
 import pytest
 from django.utils import timezone
 
-from bgtasks import lease, marks, presence
-from bgtasks import revocations as revocations_module
-from bgtasks.lease import Lease
-from bgtasks.marks import Marks
 from bgtasks.models import Revocation, Worker
-from bgtasks.options import Options
 from bgtasks.queue import workers
-from bgtasks.revocations import Revocations
-from bgtasks.wakeup import readable
+from bgtasks.queue.listen import readable
+from bgtasks.supervisor import lease, lock_file
+from bgtasks.supervisor import revocations as revocations_module
+from bgtasks.supervisor.lease import Lease
+from bgtasks.supervisor.revocations import Revocations
+from bgtasks.worker import shared_state
+from bgtasks.worker.options import Options
+from bgtasks.worker.shared_state import Marks
 from tests.process import ROOT
 
 NAME = "bg~000000000000"
 HOLD = f"""
 import sys
-from bgtasks.presence import Presence
+from bgtasks.supervisor.lock_file import Presence
 present = Presence()
 present.hold({NAME!r})
 print("held", flush=True)
@@ -67,8 +68,8 @@ def test_what_runs_longer_than_it_may_is_overdue(monkeypatch: pytest.MonkeyPatch
     shared.begin(7, None)
     shared.begin(8, 30)
     shared.begin(9, 90)
-    later = marks.elapsed() + 60
-    monkeypatch.setattr(marks, "elapsed", lambda: later)
+    later = shared_state.elapsed() + 60
+    monkeypatch.setattr(shared_state, "elapsed", lambda: later)
     assert shared.overdue() == {8: 30}
 
 
@@ -84,7 +85,7 @@ def test_a_parents_flags_are_seen_by_its_child() -> None:
 
 
 def test_a_killed_process_is_gone_and_a_living_one_is_not(folder: Path) -> None:
-    assert not presence.gone(NAME), "nothing is known of it"
+    assert not lock_file.gone(NAME), "nothing is known of it"
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD],
         stdin=subprocess.PIPE,
@@ -94,16 +95,16 @@ def test_a_killed_process_is_gone_and_a_living_one_is_not(folder: Path) -> None:
     )
     assert process.stdout
     assert process.stdout.readline() == "held\n"
-    assert not presence.gone(NAME)
+    assert not lock_file.gone(NAME)
     process.kill()
     process.communicate()
-    assert presence.gone(NAME)
-    presence.forget(NAME)
-    assert not presence.gone(NAME)
+    assert lock_file.gone(NAME)
+    lock_file.forget(NAME)
+    assert not lock_file.gone(NAME)
 
 
 def test_who_leaves_in_good_order_leaves_no_file(folder: Path) -> None:
-    present = presence.Presence()
+    present = lock_file.Presence()
     present.hold(NAME)
     assert [path.name for path in folder.iterdir()] == [f"{NAME}.lock"]
     present.let_go()
@@ -114,9 +115,9 @@ def test_where_no_file_can_be_made_there_is_no_proof(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
-    present = presence.Presence()
+    present = lock_file.Presence()
     present.hold(NAME)
-    assert not presence.gone(NAME)
+    assert not lock_file.gone(NAME)
     present.let_go()
 
 
@@ -173,8 +174,8 @@ def test_what_is_revoked_just_before_it_begins_is_ended_all_the_same(
     revocations = Revocations()
     assert revocations.heed(NAME, [shared]) == []
     shared.begin(2, None)
-    later = marks.elapsed() + 1.5
-    for module in (marks, revocations_module):
+    later = shared_state.elapsed() + 1.5
+    for module in (shared_state, revocations_module):
         monkeypatch.setattr(module, "elapsed", lambda: later)
     assert revocations.heed(NAME, [shared]) == [shared]
     assert shared.revoked() == [2]

@@ -18,8 +18,11 @@ from django.core.management import CommandError, call_command
 from django.db.models.signals import post_save
 from django.utils import timezone, translation
 
-from bgtasks import background, conf, exceptions, policies, schedule
+from bgtasks import background, conf, exceptions
 from bgtasks.models import Attempt, Outcome
+from bgtasks.queue.repeat import next_run
+from bgtasks.tasks import policies
+from bgtasks.tasks.backoff import retry_delay
 
 ran: list[Any] = []
 
@@ -112,9 +115,9 @@ def test_the_prefixed_setting_goes_first(settings: Any) -> None:
 
 
 def test_the_backoff_grows_and_is_spread_by_a_tenth() -> None:
-    assert schedule.backoff(3, jitter=lambda: 0.0) == timedelta(seconds=86)
-    assert schedule.backoff(3, jitter=lambda: 1.0) == timedelta(seconds=94.6)
-    assert schedule.backoff(2**31, jitter=lambda: 1.0) == timedelta(days=365)
+    assert retry_delay(3, jitter=lambda: 0.0) == timedelta(seconds=86)
+    assert retry_delay(3, jitter=lambda: 1.0) == timedelta(seconds=94.6)
+    assert retry_delay(2**31, jitter=lambda: 1.0) == timedelta(days=365)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +126,7 @@ def test_the_backoff_grows_and_is_spread_by_a_tenth() -> None:
 def test_the_next_run_is_the_first_slot_that_is_not_past(late: int, slots: int) -> None:
     start = timezone.now()
     now = start + timedelta(seconds=late)
-    assert schedule.next_run(start, 60, now) == start + slots * timedelta(minutes=1)
+    assert next_run(start, 60, now) == start + slots * timedelta(minutes=1)
 
 
 # --- running here

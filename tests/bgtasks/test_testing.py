@@ -25,9 +25,9 @@ from django.db import IntegrityError, connection, transaction
 from django.test import TestCase, TransactionTestCase
 from django.utils import timezone
 
-from bgtasks import Cancel, Retry, Snooze, background, current_task, exceptions, set_progress
-from bgtasks import tasks as bgtasks_tasks
+from bgtasks import Cancel, Retry, Snooze, background, calls, current_task, exceptions, set_progress
 from bgtasks.models import Attempt, Outcome
+from bgtasks.tasks import registry as known_tasks
 from bgtasks.testing import (
     assert_enqueued,
     assert_nothing_enqueued,
@@ -276,7 +276,7 @@ def test_no_more_rows_than_the_limit_is_no_error(either: None) -> None:
 
 
 def test_what_follows_a_call_is_run(either: None) -> None:
-    row = bgtasks_tasks.submit(note, ["a"], options={"then": note.name})
+    row = calls.submit(note, ["a"], options={"then": note.name})
     run_pending()
     assert ran == ["a", row.pk]
 
@@ -386,7 +386,7 @@ def test_a_task_module_that_cannot_be_imported_is_an_error(
     either: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     error = exceptions.TaskModuleError("shop.tasks cannot be imported")
-    monkeypatch.setattr(bgtasks_tasks, "import_task_modules", lambda: iter([error]))
+    monkeypatch.setattr(known_tasks, "import_task_modules", lambda: iter([error]))
     with pytest.raises(exceptions.TaskModuleError):
         run_pending()
 
@@ -580,7 +580,7 @@ def test_eager_works_in_an_open_transaction_and_goes_with_it(either: None) -> No
         lambda: note.map(["a"]),
         lambda: note("a", remove_existing_tasks=True),
         lambda: note("a", schedule={"action": TaskSchedule.CHECK_EXISTING}),
-        lambda: bgtasks_tasks.submit(note, ["a"]),
+        lambda: calls.submit(note, ["a"]),
     ],
 )
 def test_eager_holds_for_every_way_to_enqueue(either: None, enqueue: Callable[[], Any]) -> None:
@@ -648,9 +648,9 @@ def test_eager_coroutines_may_wait_for_each_other(either: None) -> None:
 
 def test_eager_runs_what_follows_a_call(either: None) -> None:
     with eager(), pytest.raises(ValueError, match="for good"):
-        row = bgtasks_tasks.submit(note, ["a"], options={"then": note.name})
+        row = calls.submit(note, ["a"], options={"then": note.name})
         assert ran == ["a", row.pk]
-        bgtasks_tasks.submit(fail_for_good, options={"then": note.name})
+        calls.submit(fail_for_good, options={"then": note.name})
     assert len(ran) == 4
     assert not Task.objects.exists()
 

@@ -13,9 +13,8 @@ import psycopg
 import pytest
 from django.db import connection, transaction
 
-from bgtasks import listening
-from bgtasks.queue import notify
-from bgtasks.wakeup import WakeUp
+from bgtasks.queue import listen, notify
+from bgtasks.worker.wakeup import WakeUp
 from signup.tasks import discard_files as task
 from tests.bgtasks.deployment import Deployment, eventually
 from tests.process import Process
@@ -106,7 +105,7 @@ def test_p7_without_inotify_sqlite_is_asked_for_its_version(project: Deployment)
 # --- the parts
 
 
-def told(listener: listening.Listener) -> bool:
+def told(listener: listen.Listener) -> bool:
     """Whether the listener hears something within ten seconds."""
     fd = listener.fileno()
     assert fd is not None
@@ -154,7 +153,7 @@ def _parameters() -> dict[str, str]:
 def test_notifications_that_come_during_other_statements_are_heard() -> None:
     if connection.vendor != "postgresql":
         return
-    listener = listening.listener()
+    listener = listen.listener()
     assert listener.prepare(), "what came before is unknown"
     with psycopg.connect(**_parameters(), autocommit=True) as other:
         other.execute(f"NOTIFY {notify.CHANNEL}")
@@ -179,13 +178,13 @@ def database(path: Path) -> sqlite3.Connection:
 
 def test_where_the_file_cannot_be_watched_inotify_is_of_no_use(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
-        listening.FileChanges(tmp_path / "nowhere")
+        listen.FileChanges(tmp_path / "nowhere")
 
 
 def test_inotify_tells_of_writes_to_the_log_and_of_a_log_made_anew(tmp_path: Path) -> None:
     path = tmp_path / "db.sqlite3"
     path.touch()
-    listener = listening.FileChanges(path)
+    listener = listen.FileChanges(path)
     with closing(database(path)) as writer:
         assert listener.prepare(), "the log is new"
         assert not listener.prepare()
@@ -204,7 +203,7 @@ def test_inotify_tells_of_writes_to_the_log_and_of_a_log_made_anew(tmp_path: Pat
 def test_the_version_counter_tells_of_other_connections_only() -> None:
     if connection.vendor != "sqlite":
         return
-    listener = listening.DataVersion()
+    listener = listen.DataVersion()
     listener.prepare()
     task(["by ourselves"])
     assert not listener.heard()

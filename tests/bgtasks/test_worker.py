@@ -723,7 +723,8 @@ def test_told_to_stop_before_it_runs_a_worker_in_this_process_starts_nothing(
     project: Deployment,
 ) -> None:
     project.run(
-        "from bgtasks.inprocess import InProcess\nfrom bgtasks.options import Options\n"
+        "from bgtasks.supervisor.in_process import InProcess\n"
+        "from bgtasks.worker.options import Options\n"
         "tasks.work(1)\nworker = InProcess(Options())\nworker.stop()\nworker.run()"
     )
     assert len(project.rows(where="attempts = 0 AND locked_by IS NULL")) == 1

@@ -21,9 +21,9 @@ from django.db import connections
 from django.test import override_settings
 from django.utils import timezone
 
-from bgtasks import tasks
-from bgtasks.inprocess import InProcess
-from bgtasks.options import Options
+from bgtasks.supervisor.in_process import InProcess
+from bgtasks.tasks import registry
+from bgtasks.worker.options import Options
 from tests.docs import formats, python, settings_files, shop
 from tests.docs.snippets import Snippet
 
@@ -198,7 +198,7 @@ def _work(worker: InProcess) -> None:
 def _settle() -> None:
     """Wait until nothing runs and nothing is due."""
     until = time.monotonic() + PATIENCE
-    rows = Task.objects.filter(task_name__in=tasks.names(), failed_at=None)
+    rows = Task.objects.filter(task_name__in=registry.names(), failed_at=None)
     while rows.filter(run_at__lte=timezone.now()).exists():
         assert time.monotonic() < until, "tasks did not end: is one of them waiting for another?"
         time.sleep(0.01)

@@ -24,7 +24,7 @@ from django.apps import AppConfig, apps
 from django.db import connection
 from django.dispatch import Signal
 
-from bgtasks import policies
+from bgtasks.tasks import policies
 
 NAME = "shop"
 MODULES = (

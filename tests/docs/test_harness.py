@@ -13,8 +13,8 @@ from django.apps import apps
 from django.core.management import CommandError
 from django.db.models.signals import post_save
 
-from bgtasks import policies
 from bgtasks.models import Outcome, Task
+from bgtasks.tasks import policies
 from tests.docs import formats, settings_files, shell
 from tests.docs.page import Page
 from tests.docs.snippets import Snippet, snippets_of

@@ -11,7 +11,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import OperationalError, transaction
 
-from bgtasks import cron, policies
+from bgtasks.tasks import crontab, policies
 from signup import files, tasks
 from signup.models import Avatar, Report, User
 from tests.conftest import stored
@@ -60,7 +60,7 @@ def test_the_sweep_of_an_empty_storage_is_no_error(db: None) -> None:
 
 
 def test_the_sweep_comes_hourly() -> None:
-    line = cron.parse(policies.of(tasks.sweep_files.name).cron or "", "the sweep")
+    line = crontab.parse(policies.of(tasks.sweep_files.name).cron or "", "the sweep")
     assert line.latest(datetime(2026, 3, 1, 12, 16, tzinfo=UTC)) == datetime(
         2026, 3, 1, 11, 17, tzinfo=UTC
     )

@@ -9,11 +9,12 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import autoreload
 
-from bgtasks import conf, logs, tasks
+from bgtasks import conf, logs
 from bgtasks.exceptions import BgtasksError
 from bgtasks.launch import launch, require_tables
-from bgtasks.options import Options
 from bgtasks.queue.database import alias
+from bgtasks.tasks import registry
+from bgtasks.worker.options import Options
 
 
 def positive(text: str) -> int:
@@ -108,7 +109,7 @@ class Command(BaseCommand):
 
     def _check(self) -> None:
         """Look at everything that the worker needs; raises CommandError with all that is wrong."""
-        problems = [str(error) for error in tasks.import_task_modules()]
+        problems = [str(error) for error in registry.import_task_modules()]
         try:
             self.check(databases=[alias()])
             require_tables()
@@ -116,7 +117,7 @@ class Command(BaseCommand):
             problems.append(str(error))
         if problems:
             raise CommandError("\n".join(problems))
-        self.stdout.write(f"Ready: {len(tasks.names())} tasks.")
+        self.stdout.write(f"Ready: {len(registry.names())} tasks.")
 
 
 def _queues(given: str | Sequence[str] | None) -> list[str] | None:

@@ -21,11 +21,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 import bgtasks
-from bgtasks import exceptions, policies
+from bgtasks import exceptions
 from bgtasks.dialects import celery
 from bgtasks.dialects.celery import AsyncResult, shared_task
 from bgtasks.models import Attempt, CallOptions, Outcome
 from bgtasks.queue import progress
+from bgtasks.tasks import policies
 from tests.bgtasks.deployment import Deployment, children
 from tests.conftest import run_queued
 

@@ -27,9 +27,10 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from bgtasks import AsyncResult, policies
+from bgtasks import AsyncResult
 from bgtasks.models import Attempt, CallOptions, Outcome
-from bgtasks.tasks import background
+from bgtasks.tasks import policies
+from bgtasks.tasks.decorator import background
 from bgtasks.testing import eager
 from tests.bgtasks.deployment import Deployment, eventually
 from tests.conftest import run_queued
@@ -836,13 +837,13 @@ def raising(error: BaseException) -> Callable[[], None]:
 def test_the_class_of_an_exception_is_read_from_its_traceback(
     raise_it: Callable[[], Any], path: str
 ) -> None:
-    from bgtasks.dialects.django_runs import raised
+    from bgtasks.dialects.django_tasks.runs import raised
 
     assert raised("".join(traceback.format_exception(caught(raise_it)))) == path
 
 
 def test_of_a_story_that_is_no_traceback_there_is_no_class() -> None:
-    from bgtasks.dialects.django_runs import raised
+    from bgtasks.dialects.django_tasks.runs import raised
 
     assert raised("") is None
     assert raised("Its worker was told to end while this ran.") is None
@@ -861,7 +862,7 @@ MORE = {"MORE_APPS": CONFIG if django.VERSION >= (6,) else f"django_tasks,{CONFI
 PRELUDE = f"import json\nfrom {APP} import tasks\n"
 READ = """
 import json
-from bgtasks.dialects.framework import TaskResultDoesNotExist
+from bgtasks.dialects.django_tasks.framework import TaskResultDoesNotExist
 from MODULE import default_task_backend
 result = default_task_backend.get_result("ID")
 errors = [error.exception_class_path for error in result.errors]

@@ -10,9 +10,9 @@ class Deaf(AppConfig):
     label = "deaf"
 
     def ready(self) -> None:
-        from bgtasks import listening
+        from bgtasks.queue import listen
 
         def unknown(*arguments: Any) -> None:
             raise OSError("no inotify here")
 
-        listening.FileChanges = unknown
+        listen.FileChanges = unknown

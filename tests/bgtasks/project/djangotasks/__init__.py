@@ -10,7 +10,7 @@ class DjangoTasks(AppConfig):
     label = "djangotasks"
 
     def ready(self) -> None:
-        from bgtasks.dialects.framework import task_finished, task_started
+        from bgtasks.dialects.django_tasks.framework import task_finished, task_started
 
         from .tasks import note
 

@@ -1,7 +1,8 @@
 """Tasks with crontab lines."""
 
-from bgtasks import background, policies
-from bgtasks.policies import Policy
+from bgtasks import background
+from bgtasks.tasks import policies
+from bgtasks.tasks.policies import Policy
 from tests.bgtasks.project.tasks import note
 
 

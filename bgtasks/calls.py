@@ -1,0 +1,299 @@
+"""Calling a task: the arguments and options of one call become a row.
+
+Every way of enqueueing ends here, those of the dialects by `submit`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from background_task import signals
+from background_task import tasks as upstream
+from background_task.models import Task
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from bgtasks import conf
+from bgtasks.exceptions import InvalidOption, NotJSON, seconds
+from bgtasks.queue import database, enqueue, unique
+from bgtasks.results import AsyncResult
+from bgtasks.running.eager import run_eagerly
+from bgtasks.tasks import policies, validation
+
+# Taken off a call's keyword arguments before the function's own; `schedule` besides.
+CALL_OPTIONS = (
+    "priority",
+    "queue",
+    "verbose_name",
+    "creator",
+    "repeat",
+    "repeat_until",
+    "remove_existing_tasks",
+)
+
+
+def call(proxy: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Enqueue a call of a task: takes the place of ``TaskProxy.__call__``.
+
+    Returns:
+        The row; with CHECK_EXISTING, RESCHEDULE_EXISTING or `unique`, the one that was there.
+
+    Raises:
+        NotJSON: an argument is not JSON.
+        WrongArguments: the function does not take these.
+        InvalidOption: an option makes no sense.
+    """
+    run_at, action, options = _call_options(proxy, kwargs)
+    return _schedule(proxy, args, kwargs, run_at, action, options)
+
+
+def submit(
+    proxy: Any,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    run_at: datetime | None = None,
+    options: Mapping[str, Any] | None = None,
+    **columns: Any,
+) -> Any:
+    """Enqueue a call whose options stand apart from its arguments: the way of every dialect.
+
+    Args:
+        run_at: not before then; None: what the task's own schedule says.
+        options: what only this call asks for: ``timeout`` (seconds), ``expires`` (seconds since
+            the epoch), ``then`` (the name of a task that gets the row's id when this has ended).
+        columns: as in a call: ``priority``, ``queue``, ``verbose_name``, ``creator``.
+
+    Returns:
+        The row.
+
+    Raises:
+        NotJSON: an argument is not JSON.
+        InvalidOption: an option makes no sense.
+    """
+    given = {name: value for name, value in columns.items() if value is not None}
+    if run_at is not None:
+        given["schedule"] = run_at
+    own_run_at, action, own = _call_options(proxy, given)
+    if (timeout := (options or {}).get("timeout")) is not None:
+        validation.check_timeout(proxy.name, timeout)
+    return _schedule(proxy, tuple(args), dict(kwargs or {}), own_run_at, action, own, options)
+
+
+def delay(proxy: Any, *args: Any, **kwargs: Any) -> AsyncResult:
+    """Enqueue a call with these arguments, all of them the function's own.
+
+    Raises:
+        NotJSON: an argument is not JSON.
+    """
+    return AsyncResult(submit(proxy, args, kwargs).pk)
+
+
+def apply_async(
+    proxy: Any,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    countdown: float | timedelta | None = None,
+    eta: datetime | None = None,
+    queue: str | None = None,
+    priority: int | None = None,
+    expires: float | timedelta | datetime | None = None,
+    timeout: float | None = None,
+    creator: Any = None,
+    verbose_name: str | None = None,
+) -> AsyncResult:
+    """Enqueue a call.
+
+    Args:
+        countdown: seconds from now, or a timedelta, before which it does not start.
+        eta: or the time itself.
+        expires: a time, or seconds from now, after which it is not started any more but
+            cancelled.
+        timeout: seconds that this run may take, instead of what the task says.
+
+    Raises:
+        NotJSON: an argument is not JSON.
+        InvalidOption: an option makes no sense, or `countdown` and `eta` are both given.
+    """
+    options = {"expires": _epoch(expires), "timeout": timeout}
+    row = submit(
+        proxy,
+        args,
+        kwargs,
+        run_at=_start(proxy, countdown, eta),
+        options={name: value for name, value in options.items() if value is not None},
+        queue=queue,
+        priority=priority,
+        creator=creator,
+        verbose_name=verbose_name,
+    )
+    return AsyncResult(row.pk)
+
+
+def call_each(proxy: Any, *iterables: Iterable[Any], **kwargs: Any) -> list[Task]:
+    """Enqueue many calls at once: ``task.map(a, b)`` is ``task(x, y)`` for each x of a and y of b.
+
+    In one transaction, so that all exist or none. Where nobody listens to rows being saved, a few
+    statements insert them all; of a unique task each call looks for its key.
+
+    Args:
+        iterables: the positional arguments: an iterable for each, all of the same length.
+        kwargs: as in a call: its options, and keyword arguments that are the same for all.
+
+    Returns:
+        The rows, in the order of the items.
+
+    Raises:
+        NotJSON: an argument is not JSON.
+        ValueError: the iterables differ in length, or waiting rows were to be looked for.
+    """
+    run_at, action, options = _call_options(proxy, kwargs)
+    if action != upstream.TaskSchedule.SCHEDULE or options.pop("remove_existing_tasks"):
+        raise ValueError(
+            f"{proxy.name}.map() does not look for rows that wait for the same call. To check, "
+            "reschedule or replace those, call the task once for each item."
+        )
+    calls = list(zip(*iterables, strict=True))
+    for args in calls[:1]:  # the others have as many
+        validation.check_arguments(proxy, args, kwargs)
+    if policies.of(proxy.name).unique is not False:
+        with transaction.atomic(using=database.alias()):
+            return [_schedule(proxy, args, kwargs, run_at, action, options) for args in calls]
+    params = [enqueue.parameters(proxy.name, args, kwargs) for args in calls]
+    options["repeat"] = repeat_seconds(proxy.name, options.get("repeat"))
+    like = Task(task_name=proxy.name, run_at=run_at, **options)
+    rows = enqueue.insert_many(like, params)
+    for row in rows if signals.task_created.receivers else ():
+        signals.task_created.send(sender=proxy.runner.__class__, task=row)
+    _run_if_eager(*rows)
+    return rows
+
+
+def _start(
+    proxy: Any, countdown: float | timedelta | None, eta: datetime | None
+) -> datetime | None:
+    if countdown is None:
+        return eta
+    if eta is not None:
+        raise InvalidOption(f"countdown and eta of a call of {proxy.name}: give one of them.")
+    return timezone.now() + seconds(countdown)
+
+
+def _epoch(moment: float | timedelta | datetime | None) -> float | None:
+    if moment is None:
+        return None
+    if isinstance(moment, datetime):
+        return (aware(moment, "a call", "expires") or moment).timestamp()
+    return timezone.now().timestamp() + seconds(moment).total_seconds()
+
+
+def _schedule(
+    proxy: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    run_at: datetime | None,
+    action: int,
+    columns: dict[str, Any],
+    options: Mapping[str, Any] | None = None,
+) -> Any:
+    validation.check_arguments(proxy, args, kwargs)
+    # Only where they are used: a project's own runner may know nothing of them.
+    more: dict[str, Any] = {"options": options} if options else {}
+    if (key := _unique_key(proxy, args, kwargs)) is not None:
+        _refuse_looking_for_existing(proxy, action, columns)
+        more["unique_key"] = key
+    row = proxy.runner.schedule(
+        proxy.name, args, kwargs, run_at=run_at, action=action, **columns, **more
+    )
+    _run_if_eager(row)
+    return row
+
+
+def _run_if_eager(*rows: Any) -> None:
+    if conf.eager():
+        for row in rows:
+            run_eagerly(row)
+
+
+def _refuse_looking_for_existing(proxy: Any, action: int, columns: dict[str, Any]) -> None:
+    if action != upstream.TaskSchedule.SCHEDULE or columns.get("remove_existing_tasks"):
+        raise InvalidOption(
+            f"{proxy.name} is unique: a call returns the row that waits or runs. Leave out the "
+            "schedule's action and remove_existing_tasks, or unique."
+        )
+
+
+def _unique_key(proxy: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+    chosen = policies.of(proxy.name).unique
+    if chosen is False:
+        return None
+    value = chosen(*args, **kwargs) if callable(chosen) else [args, kwargs]
+    try:
+        return unique.key_of(proxy.name, value)
+    except (TypeError, ValueError, RecursionError) as error:
+        if chosen is True:  # of the arguments themselves: the row will name the one
+            enqueue.parameters(proxy.name, args, kwargs)
+        raise NotJSON(
+            f"The unique key of {proxy.name} is {value!r}, which is not JSON: {error}"
+        ) from error
+
+
+def _call_options(
+    proxy: Any, kwargs: dict[str, Any]
+) -> tuple[datetime | None, int, dict[str, Any]]:
+    """Take a call's options off its keyword arguments: when, which action, and the others."""
+    schedule = upstream.TaskSchedule.create(kwargs.pop("schedule", None)).merge(proxy.schedule)
+    options = {name: kwargs.pop(name) for name in CALL_OPTIONS if name in kwargs}
+    own = policies.of(proxy.name).priority if schedule._priority is None else schedule.priority
+    options.setdefault("priority", own)
+    options.setdefault("queue", proxy.queue)
+    options.setdefault("remove_existing_tasks", proxy.remove_existing_tasks)
+    run_at = aware(schedule.run_at, proxy.name, "schedule")
+    options["repeat_until"] = aware(options.get("repeat_until"), proxy.name, "repeat_until")
+    return run_at, schedule.action, options
+
+
+def create_schedule(cls: type, schedule: Any) -> Any:
+    """Takes the place of ``TaskSchedule.create``: 0 is a delay too, and so are fractions."""
+    if isinstance(schedule, upstream.TaskSchedule):
+        return schedule
+    if not isinstance(schedule, Mapping):
+        schedule = {"run_at": schedule}
+    run_at = schedule.get("run_at")
+    # An integer stays one: it is shown, and compared.
+    if isinstance(run_at, float) or run_at == 0:
+        run_at = timedelta(seconds=run_at)
+    return cls(run_at=run_at, priority=schedule.get("priority"), action=schedule.get("action"))
+
+
+def repeat_seconds(name: str, repeat: int | float | timedelta | None) -> int:
+    """The interval of a repeating row, in whole seconds; 0 for none.
+
+    Raises:
+        InvalidOption: it is no number of whole seconds, or negative.
+    """
+    value = repeat.total_seconds() if isinstance(repeat, timedelta) else repeat or 0
+    if not isinstance(value, int | float) or value < 0 or value != int(value):
+        raise InvalidOption(
+            f"repeat of {name} is {repeat!r}: give whole seconds, 1 or more, or a timedelta of "
+            "them."
+        )
+    return int(value)
+
+
+def aware(value: datetime | None, name: str, option: str) -> datetime | None:
+    """A time with its zone. A naive one under USE_TZ is taken as local, with a warning."""
+    if isinstance(value, datetime) and settings.USE_TZ and timezone.is_naive(value):
+        warnings.warn(
+            f"{option} of task {name} is {value}, without a time zone, while USE_TZ is on. It is "
+            f"taken as {timezone.get_current_timezone_name()}; use django.utils.timezone.now().",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        return timezone.make_aware(value)
+    return value

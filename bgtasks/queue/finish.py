@@ -1,0 +1,231 @@
+"""What a run comes to: the row moves to the completed ones, or back on the queue.
+
+Everything here is fenced: it touches a row only while its ``locked_by`` is still the claim
+that ran it. A late write changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from background_task import models as upstream
+from background_task import signals
+from background_task.models import CompletedTask, Task
+from django.db import transaction
+from django.dispatch import Signal
+from django.utils import timezone
+
+from bgtasks.clock import elapsed
+from bgtasks.exceptions import BrokenTransaction, NoNextRun
+from bgtasks.models import Attempt, Outcome
+from bgtasks.queue import call_options, claims, enqueue, finish_sql, notify, receivers
+from bgtasks.queue import database as db
+from bgtasks.queue.ending import Ending
+from bgtasks.queue.repeat import repeat
+
+logger = logging.getLogger(__name__)
+
+
+def record(endings: Sequence[Ending]) -> list[Task]:
+    """Record plain successes, all in one transaction.
+
+    Returns:
+        The rows that were no longer ours. Nothing was changed for those.
+    """
+    rows = [ending.row for ending in endings]
+    if db.on_postgresql() and not Task._meta.related_objects:
+        kept = finish_sql.finish_at_once(endings)
+    else:
+        with transaction.atomic(using=db.alias()):
+            kept = [
+                task_id
+                for task_id, _ in finish_sql.write_outcomes(endings, Outcome.State.SUCCEEDED)
+            ]
+            finish_sql.copy(kept, None, "")
+            finish_sql.remove(kept)
+            notify.tell_ended(kept)
+    if len(kept) == len(rows):
+        return []
+    return [row for row in rows if row.pk not in set(kept)]
+
+
+def record_alone(ending: Ending) -> bool:
+    """Record any ending, with its signals, in one transaction.
+
+    Returns:
+        Whether the row was still ours. If not, nothing was changed.
+    """
+    if ending.snoozed:
+        return bool(claims.release([ending.row], ending.delay))
+    before = dict(ending.row.__dict__)
+    try:
+        with transaction.atomic(using=db.alias()):
+            return _reschedule(ending) if ending.again else _complete(ending)
+    except BaseException:
+        # Nothing is as it was written, and the row must be as it was: a next try is fenced by it.
+        ending.row.__dict__.clear()
+        ending.row.__dict__.update(before)
+        raise
+
+
+def record_heard(endings: Sequence[Ending]) -> tuple[list[Task], float]:
+    """Record plain successes that somebody listens to, all in one transaction.
+
+    Signals are sent for each row as if it were alone, and a receiver that raises harms no other
+    row. One that ends the process, or hangs, does: keep it few.
+
+    Returns:
+        The rows that were no longer ours, for which nothing was changed nor any signal sent; and
+        the seconds that the receivers of the others took.
+    """
+    rows = [ending.row for ending in endings]
+    with transaction.atomic(using=db.alias()):
+        written = dict(finish_sql.write_outcomes(endings, Outcome.State.SUCCEEDED))
+        kept = [row for row in rows if row.pk in written]
+        finish_sql.copy(list(written), None, "")
+        completed = _completed(written.values())
+        began = elapsed()
+        for row in kept:
+            _tell_of(row, completed[written[row.pk]], signals.task_successful)
+        seconds = elapsed() - began
+        _remove_and_tell(kept)
+        notify.tell_ended(list(written))
+    return [row for row in rows if row.pk not in written], seconds
+
+
+def _complete(ending: Ending) -> bool:
+    row, error = ending.row, db.storable(ending.error)
+    written = finish_sql.write_outcomes([ending], _state(ending))
+    if not written:
+        return False
+    finish_sql.copy([row.pk], None if ending.succeeded else timezone.now(), error)
+    if ending.state is not None:
+        _write_attempt(ending, error)
+        upstream.logger.warning(
+            "Marking task %s as failed (id %s, attempt %s): %s",
+            row, row.pk, row.attempts, _last_line(error),
+        )  # fmt: skip
+    instance = _completed([written[0][1]])[written[0][1]]
+    _tell_of(row, instance, signals.task_successful if ending.succeeded else signals.task_failed)
+    if not ending.cancelled:
+        _repeat_if_possible(row, instance)
+    _enqueue_what_follows(row)
+    _remove_and_tell([row])
+    notify.tell_ended([row.pk])
+    return True
+
+
+def _state(ending: Ending) -> Outcome.State:
+    if ending.cancelled:
+        return Outcome.State.CANCELLED
+    return Outcome.State.SUCCEEDED if ending.succeeded else Outcome.State.FAILED
+
+
+def _enqueue_what_follows(row: Task) -> None:
+    """Enqueue the row that the call asked for, for when this one has ended."""
+    if following := call_options.load(row).get("then"):
+        params = enqueue.parameters(following, [row.pk], {})
+        enqueue.insert(
+            Task(
+                task_name=following,
+                task_params=params,
+                task_hash=enqueue.fingerprint(following, params),
+                run_at=timezone.now(),
+                queue=row.queue,
+                priority=row.priority,
+            )
+        )
+
+
+def _completed(ids: Iterable[int]) -> dict[int, CompletedTask]:
+    rows = CompletedTask.objects.using(db.alias()).defer(*_dates(CompletedTask))
+    return dict(rows.in_bulk(list(ids)))
+
+
+def _tell_of(row: Task, completed: CompletedTask, signal: Signal) -> None:
+    receivers.saving(completed)
+    receivers.saved(completed, created=True)
+    receivers.send(signal, Task, task_id=row.pk, completed_task=completed)
+
+
+def _remove_and_tell(rows: Sequence[Task]) -> None:
+    # Where Django deletes the rows, for others refer to them, it sends these two itself.
+    ours = not Task._meta.related_objects
+    for row in rows if ours else ():
+        receivers.deleting(row)
+    ids = [row.pk for row in rows]
+    # A receiver may delete a row, which is well; or roll the transaction back by other means than
+    # Django's, and then the outcomes are gone.
+    if finish_sql.remove(ids) < len(ids) and finish_sql.count_outcomes(ids) < len(ids):
+        raise BrokenTransaction(
+            f"A receiver of a task's signal ended the transaction that records tasks {ids}. Use "
+            "`with transaction.atomic():` there, and leave the connection's own commit() and "
+            "rollback() alone."
+        )
+    for row in rows if ours else ():
+        receivers.deleted(row)
+
+
+def _reschedule(ending: Ending) -> bool:
+    row, error = ending.row, db.storable(ending.error)
+    fence = f"UPDATE {db.TASKS} SET last_error = %s WHERE id = %s AND locked_by = %s"
+    if not db.execute(fence, [error, row.pk, row.locked_by]):
+        return False
+    _write_attempt(ending, error)
+    row.last_error, row.locked_by, row.locked_at = error, None, None
+    # A row that lost its worker for the first time keeps its place in the queue.
+    if ending.delay:
+        call_options.keep_slot(row)
+        row.run_at = timezone.now() + ending.delay
+    upstream.logger.warning(
+        "Rescheduling task %s for %s later (id %s, attempt %s): %s",
+        row, ending.delay, row.pk, row.attempts, _last_line(error),
+    )  # fmt: skip
+    # Sent before the row is written: a receiver may set another run_at or priority.
+    receivers.send(signals.task_rescheduled, Task, task=row)
+    receivers.saving(row)
+    changes, params = ["locked_by = NULL", "locked_at = NULL", "priority = %s"], [row.priority]
+    if "run_at" in row.__dict__:
+        changes, params = [*changes, "run_at = %s"], [*params, db.moment(row.run_at)]
+    sql = f"UPDATE {db.TASKS} SET {', '.join(changes)} WHERE id = %s"
+    db.execute(sql, [*params, row.pk])
+    receivers.saved(row, created=False)
+    return True
+
+
+def _repeat_if_possible(row: Task, completed: CompletedTask) -> None:
+    """A next run that is impossible ends the chain, and the completed row says why."""
+    try:
+        repeat(row)
+    except NoNextRun as error:
+        story = completed.last_error.rstrip() or "Succeeded"
+        completed.last_error = db.storable(f"{story}\nand will not repeat: {error}.")
+        logger.error("Task %s (id %s): %s", row, row.pk, completed.last_error)
+        rows = CompletedTask.objects.using(db.alias()).filter(pk=completed.pk)
+        rows.update(last_error=completed.last_error)
+
+
+def _last_line(error: str) -> str:
+    """Of a traceback, the exception; of a story, all of it."""
+    return error.strip().rpartition("\n")[2]
+
+
+def _dates(model: Any) -> list[str]:
+    fields = model._meta.concrete_fields
+    return [field.name for field in fields if field.get_internal_type() == "DateTimeField"]
+
+
+def _write_attempt(ending: Ending, error: str) -> None:
+    row = ending.row
+    attempt = Attempt(
+        task_id=row.pk,
+        number=row.attempts,
+        state=ending.state or Attempt.State.FAILED,
+        claim=row.locked_by or "",
+        started_at=ending.started_at,
+        ended_at=timezone.now(),
+        error=error,
+    )
+    Attempt.objects.using(db.alias()).bulk_create([attempt])  # no signals: a row of our own

@@ -1,0 +1,140 @@
+"""The statements that move rows to the completed ones, for many rows at once.
+
+Each is fenced: it touches a row only while its ``locked_by`` is still the claim that ran it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from background_task.models import Task
+from django.utils import timezone
+
+from bgtasks.models import Outcome
+from bgtasks.queue import database as db
+from bgtasks.queue import notify
+from bgtasks.queue.ending import Ending
+
+# What to do where a row of the same id had an outcome before the table was remade or its sequence
+# set back: that is a stale one, and must not fail the finish.
+_REPLACE_STALE = (
+    "ON CONFLICT (task_id) DO UPDATE SET completed_id = excluded.completed_id, "
+    "state = excluded.state, attempts = excluded.attempts, started_at = excluded.started_at, "
+    "finished_at = excluded.finished_at, result = excluded.result, exception = excluded.exception"
+)
+_INTO_OUTCOMES = (
+    f"INSERT INTO {db.OUTCOMES} (task_id, completed_id, state, attempts, started_at, finished_at, "
+    "result, exception)"
+)
+
+
+def finish_at_once(endings: Sequence[Ending]) -> list[int]:
+    """What `write_outcomes`, `copy` and `remove` do, in one statement, for plain successes.
+
+    Returns:
+        The ids of the rows that were still ours.
+    """
+    given, values = _given(endings)
+    fresh, params = db.next_completed_id()
+    columns = ", ".join(db.COPIED)
+    sql = (
+        f"WITH gone AS (DELETE FROM {db.TASKS} USING {given} WHERE {db.TASKS}.id = given.id "
+        # Said once more as a list: else the planner may read the whole table for the join.
+        f"AND {db.TASKS}.id = ANY(%s::bigint[]) AND {db.is_held_as_given()} "
+        f"RETURNING {db.TASKS}.*, given.result, given.started_at), "
+        f"ended AS MATERIALIZED (SELECT {fresh} AS completed_id, gone.* FROM gone), "
+        f"copied AS (INSERT INTO {db.COMPLETED} (id, run_at, last_error, {columns}) "
+        f"SELECT completed_id, %s, '', {columns} FROM ended), "
+        f"told AS ({notify.ENDED.format('SELECT id FROM ended')}), "
+        f"written AS ({_INTO_OUTCOMES} SELECT id, completed_id, %s, attempts, started_at, "
+        f"{db.clock()}, result, NULL FROM ended {_REPLACE_STALE} RETURNING task_id) "
+        "SELECT task_id FROM written, told"  # told: or it would not be done
+    )
+    ids = db.numbers(ending.row.pk for ending in endings)
+    now, state = db.moment(timezone.now()), Outcome.State.SUCCEEDED
+    return [task_id for (task_id,) in db.fetch(sql, [*values, ids, *params, now, state])]
+
+
+# Of a row that nobody holds, which must match none.
+NO_CLAIM = "-"
+# Between the parts of a text that is one parameter; JSON escapes it, and no claim has it.
+_SEPARATOR = "\x1f"
+
+
+def _given(endings: Sequence[Ending]) -> tuple[str, list[Any]]:
+    """As `db.given`, with the columns ``result``, ``exception`` and ``started_at`` besides."""
+    columns: list[list[Any]] = [
+        [ending.row.pk for ending in endings],
+        [ending.row.locked_by or NO_CLAIM for ending in endings],
+        [ending.result for ending in endings],
+        [ending.exception for ending in endings],
+    ]
+    began = [ending.started_at for ending in endings]
+    if db.on_postgresql():
+        # As few texts: a driver takes longer over a list than a worker over a task.
+        texts = f"string_to_array(%s, chr({ord(_SEPARATOR)}), '')"
+        sources = f"%s::bigint[], {texts}::varchar[], {texts}, {texts}, %s::float8[]"
+        given = (
+            "(SELECT it.id, claim, result, exception, to_timestamp(began) AS started_at "
+            f"FROM unnest({sources}) AS it(id, claim, result, exception, began)) AS given"
+        )
+        ids, *others = columns
+        joined = [_SEPARATOR.join(value or "" for value in column) for column in others]
+        seconds = [moment.timestamp() if moment else None for moment in began]
+        return given, [db.numbers(ids), *joined, db.numbers(seconds)]
+    names = ("id", "claim", "result", "exception", "started_at")
+    parts = [f"json_extract(value, '$[{place}]') AS {name}" for place, name in enumerate(names)]
+    given = f"(SELECT {', '.join(parts)} FROM json_each(%s)) AS given"
+    return given, [json.dumps(list(zip(*columns, db.moments(began), strict=True)))]
+
+
+def write_outcomes(endings: Sequence[Ending], state: str) -> list[tuple[int, int]]:
+    """Write outcomes for those whose rows are still ours; locks the rows.
+
+    Returns:
+        Each row's id and the id that its completed row will have.
+    """
+    given, values = _given(endings)
+    fresh, params = db.next_completed_id()
+    lock = f"FOR UPDATE OF {db.TASKS}" if db.on_postgresql() else ""
+    sql = (
+        f"{_INTO_OUTCOMES} SELECT {db.TASKS}.id, {fresh}, %s, attempts, given.started_at, "
+        f"{db.clock()}, result, exception "
+        f"FROM {given} JOIN {db.TASKS} ON {db.TASKS}.id = given.id "
+        f"AND {db.is_held_as_given()} WHERE true {lock} "
+        f"{_REPLACE_STALE} RETURNING task_id, completed_id"
+    )
+    return db.fetch(sql, [*params, state, *values])
+
+
+def copy(ids: Sequence[int], failed_at: datetime | None, error: str) -> None:
+    """Write the completed rows. Their ``run_at`` is when they ended, as it always was."""
+    columns = ", ".join(db.COPIED)
+    failure = None if failed_at is None else db.moment(failed_at)
+    db.execute(
+        f"INSERT INTO {db.COMPLETED} (id, run_at, failed_at, last_error, {columns}) "
+        f"SELECT completed_id, %s, %s, %s, {', '.join(f'{db.TASKS}.{c}' for c in db.COPIED)} "
+        f"FROM {db.TASKS} JOIN {db.OUTCOMES} ON task_id = {db.TASKS}.id "
+        f"WHERE {db.is_member(f'{db.TASKS}.id', 'bigint')}",
+        [db.moment(timezone.now()), failure, error, db.members(ids)],
+    )
+
+
+def remove(ids: Sequence[int]) -> int:
+    """Delete rows that have an outcome; returns how many."""
+    if Task._meta.related_objects:  # a project's rows refer to ours: Django knows what to do
+        outcomes = Outcome.objects.using(db.alias()).filter(task_id__in=ids)
+        rows = Task.objects.using(db.alias()).filter(pk__in=outcomes.values("task_id"))
+        return int(rows.delete()[1].get(Task._meta.label, 0))
+    return db.execute(
+        f"DELETE FROM {db.TASKS} WHERE {db.is_member('id', 'bigint')} AND EXISTS "
+        f"(SELECT 1 FROM {db.OUTCOMES} WHERE task_id = {db.TASKS}.id)",
+        [db.members(ids)],
+    )
+
+
+def count_outcomes(ids: Sequence[int]) -> int:
+    return Outcome.objects.using(db.alias()).filter(task_id__in=ids).count()

@@ -1,0 +1,218 @@
+"""How an idle worker hears of new rows, by what its database offers.
+
+Each way tells only that something was written. Whoever listens looks then, and once more a little
+later, for the word may come before the row can be seen.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import selectors
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from django.db import DatabaseError, InterfaceError
+
+from bgtasks.queue import database as db
+from bgtasks.queue.notify import CHANNEL
+
+logger = logging.getLogger(__name__)
+
+# Poll needs no file of its own, of which there may be none left, and takes any number of a file.
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+
+def readable(fd: int, timeout: float) -> bool:
+    """Wait until there is something to read; whether there is."""
+    with _Selector() as selector:
+        selector.register(fd, selectors.EVENT_READ)
+        return bool(selector.select(timeout))
+
+
+# Seconds between looks at SQLite's version counter where the system cannot tell of changes.
+VERSION_EVERY = 0.015
+# From <sys/inotify.h>
+_IN_MODIFY, _IN_CLOEXEC, _IN_NONBLOCK = 0x2, 0o2000000, 0o4000
+
+
+class Listener(Protocol):
+    """Listens for changes to the database of one thread's connection.
+
+    Attributes:
+        every: seconds after which to ask `heard`; None if `fileno` tells when.
+        rest: seconds to wait before looking, where much is heard that nobody waits for.
+    """
+
+    every: float | None
+    rest: float
+
+    def prepare(self) -> bool:
+        """Begin or go on listening; returns whether something may have been missed."""
+
+    def fileno(self) -> int | None:
+        """What becomes readable when something was written."""
+
+    def heard(self) -> bool:
+        """Whether something was, since the last call."""
+
+    def close(self) -> None: ...
+
+
+def listener(channel: str = CHANNEL) -> Listener:
+    """The best that this thread's database has.
+
+    Args:
+        channel: of PostgreSQL's; elsewhere all writes are heard.
+    """
+    if db.on_postgresql():
+        return Notifications(channel)
+    path = Path(db.connection().settings_dict["NAME"])
+    if sys.platform == "linux" and path.exists():
+        try:
+            return FileChanges(path)
+        except OSError as error:
+            logger.debug("No inotify: %s", error)
+    return DataVersion()
+
+
+def hear(listening: Listener, timeout: float) -> bool:
+    """Wait for a word, at most so many seconds; returns whether one came."""
+    descriptor = listening.fileno()
+    if listening.every is not None or descriptor is None:
+        time.sleep(min(timeout, listening.every or VERSION_EVERY))
+    elif readable(descriptor, timeout):
+        time.sleep(listening.rest)
+    return bool(listening.heard())
+
+
+class Notifications:
+    """PostgreSQL's LISTEN on the connection that claims, anew whenever that is a new one."""
+
+    every: float | None = None
+    rest = 0.0
+
+    def __init__(self, channel: str) -> None:
+        self._channel = channel
+        self._listening: Any = None
+        self._overheard = False
+
+    def _overhear(self, notification: Any) -> None:
+        """One that came with the answer to another statement."""
+        self._overheard = True
+
+    def prepare(self) -> bool:
+        connection = db.connection()
+        connection.ensure_connection()
+        if self._listening is connection.connection:
+            return self.heard()
+        db.execute(f"LISTEN {self._channel}")
+        self._listening = connection.connection
+        if hasattr(self._listening, "add_notify_handler"):  # psycopg 3
+            self._listening.add_notify_handler(self._overhear)
+        return True
+
+    def fileno(self) -> int | None:
+        return int(self._listening.fileno())
+
+    def heard(self) -> bool:
+        raw = self._listening
+        found, self._overheard = self._overheard, False
+        if raw is not db.connection().connection:
+            return True
+        with db.connection().wrap_database_errors:
+            if not hasattr(raw, "pgconn"):  # psycopg2
+                raw.poll()
+                found = found or bool(raw.notifies)
+                raw.notifies.clear()
+                return found
+            raw.pgconn.consume_input()
+            while raw.pgconn.notifies():
+                found = True
+        return found
+
+    def close(self) -> None:
+        raw, self._listening = self._listening, None
+        if raw is None or raw is not db.connection().connection:
+            return
+        if hasattr(raw, "remove_notify_handler"):
+            raw.remove_notify_handler(self._overhear)
+        with suppress(DatabaseError, InterfaceError):
+            db.execute(f"UNLISTEN {self._channel}")
+
+
+class FileChanges:
+    """Linux tells of writes to SQLite's files. For each, a thread can ask without a statement.
+
+    Raises:
+        OSError: the system has no watches left.
+    """
+
+    every: float | None = None
+    rest = 0.002
+
+    def __init__(self, path: Path) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._fd = _checked(self._libc.inotify_init1(_IN_CLOEXEC | _IN_NONBLOCK))
+        try:
+            _checked(self._libc.inotify_add_watch(self._fd, os.fsencode(path), _IN_MODIFY))
+        except OSError:
+            self.close()
+            raise
+        # In WAL mode the log is written; it is made anew when the last connection was closed.
+        self._paths = [os.fsencode(path), os.fsencode(path) + b"-wal"]
+        self._watched: set[int] = set()
+        self.prepare()
+
+    def prepare(self) -> bool:
+        # To watch a file again gives the same number, unless it is another file by now.
+        watched = {self._libc.inotify_add_watch(self._fd, p, _IN_MODIFY) for p in self._paths}
+        new = watched - self._watched - {-1}
+        self._watched = watched
+        return bool(new)
+
+    def fileno(self) -> int | None:
+        return self._fd
+
+    def heard(self) -> bool:
+        try:
+            return bool(os.read(self._fd, 65536))
+        except BlockingIOError:
+            return False
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+class DataVersion:
+    """SQLite's own counter of what other connections have committed."""
+
+    every: float | None = VERSION_EVERY
+    rest = 0.0
+
+    def __init__(self) -> None:
+        self._version: int | None = None
+
+    def prepare(self) -> bool:
+        return self.heard()
+
+    def fileno(self) -> int | None:
+        return None
+
+    def heard(self) -> bool:
+        ((version,),) = db.fetch("PRAGMA data_version")
+        before, self._version = self._version, version
+        return bool(before != version)
+
+    def close(self) -> None:
+        self._version = None

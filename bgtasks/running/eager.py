@@ -1,0 +1,86 @@
+"""Eager mode: each task runs inside the call that enqueues it, which is for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextvars import ContextVar
+from typing import Any
+
+from background_task.models import Task
+from django.utils import timezone
+
+from bgtasks import conf
+from bgtasks.queue import claims, enqueue
+from bgtasks.queue import database as db
+from bgtasks.running import inline
+from bgtasks.serialize import codec
+from bgtasks.tasks import registry
+
+# How many runs of one row, or rows of a chain, are taken for a chain that ends; and how many eager
+# calls inside each other: well below the depth at which Python itself gives up.
+LIMIT = 1000
+DEEPEST = 25
+# The claim by which rows are held while they run here.
+CLAIM = f"{db.OURS}testing.1-1"
+
+_depth: ContextVar[int] = ContextVar("bgtasks_eager_depth", default=0)
+
+
+def run_eagerly(row: Task | None) -> None:
+    """Run a row that was just enqueued, unless it is for later, and what follows it.
+
+    Raises:
+        AssertionError: it was enqueued by one of very many eager calls inside each other.
+    """
+    if row is None or row.task_name not in registry.names():
+        return
+    depth = _depth.get()
+    if depth >= DEEPEST:
+        raise AssertionError(
+            f"{depth} tasks in eager mode enqueued each other, and the last one "
+            f"{call_of(row)}. Does a task enqueue itself again and again?"
+        )
+    token = _depth.set(depth + 1)
+    try:
+        _run_until_later(row.pk)
+    finally:
+        _depth.reset(token)
+
+
+def _run_until_later(task_id: int) -> None:
+    for _ in range(LIMIT):
+        # As a worker would find it. The caller's instance stays as it was enqueued.
+        ready = claims.free().filter(pk=task_id, run_at__lte=timezone.now()).first()
+        if ready is None or not claims.claim_row(ready, CLAIM):
+            return
+        failure = inline.run(ready)
+        run_eagerly(_following(ready))
+        if failure and (conf.eager_propagates() or is_from_outside(failure)):
+            raise failure
+    raise AssertionError(f"{call_of(ready)} was run {LIMIT} times, and is not done.")
+
+
+def _following(row: Task) -> Task | None:
+    """The row that this one's call asked for, for when it has ended."""
+    name = db.options_of(row).get("then")
+    if not name:
+        return None
+    task_hash = enqueue.fingerprint(name, enqueue.parameters(name, [row.pk], {}))
+    following: Task | None = enqueue.waiting(task_hash, row.queue).first()
+    return following
+
+
+def is_from_outside(failure: BaseException) -> bool:
+    """Whether a failure is not the task's: somebody pressed Ctrl-C."""
+    return isinstance(failure, KeyboardInterrupt)
+
+
+def call_text(name: str, args: Iterable[Any], kwargs: dict[str, Any]) -> str:
+    """A call as a developer would write it."""
+    arguments = [*map(repr, args), *(f"{key}={value!r}" for key, value in kwargs.items())]
+    return f"{name}({', '.join(arguments)})"
+
+
+def call_of(row: Task) -> str:
+    """The call that a row stands for, as a developer would write it."""
+    return call_text(row.task_name, *codec.load_call(row.task_params))

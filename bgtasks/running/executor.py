@@ -1,0 +1,342 @@
+"""One claimed row to one ending: a straight pipeline. It writes nothing to the task tables."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from inspect import isawaitable
+from typing import Any, TypeVar
+
+from asgiref.sync import async_to_sync, sync_to_async
+from background_task import signals
+from background_task import tasks as upstream
+from background_task.exceptions import InvalidTaskError
+from background_task.models import Task
+from django.dispatch import Signal
+from django.utils import timezone, translation
+
+from bgtasks import conf
+from bgtasks.exceptions import (
+    BrokenRow,
+    Cancel,
+    LeakedTransaction,
+    ResultNotJSON,
+    Retry,
+    Snooze,
+    TaskTimeout,
+)
+from bgtasks.models import Attempt
+from bgtasks.queue import receivers
+from bgtasks.queue.database import options_of
+from bgtasks.queue.ending import Ending, stopped_run
+from bgtasks.results import AsyncResult
+from bgtasks.running.isolation import Surroundings, tidy_shared
+from bgtasks.serialize import codec, remote_errors
+from bgtasks.tasks import current, policies
+from bgtasks.tasks.backoff import retry_delay
+from bgtasks.tasks.current import CurrentTask
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+def run(
+    row: Task,
+    function: Callable[..., Any],
+    limit: float | None = None,
+    around: Surroundings | None = None,
+    task: CurrentTask | None = None,
+) -> Ending:
+    """Run a row's function with its arguments.
+
+    Whatever it raises, SystemExit and KeyboardInterrupt included, is a failed attempt. The
+    function starts with fresh context variables, no active translation or time zone, and
+    usable connections with no transaction open.
+
+    Args:
+        limit: seconds after which a coroutine is cancelled. A plain function cannot be
+            interrupted; the supervisor ends its process.
+        around: kept by a thread that runs many, which saves looking at the same things twice.
+        task: what the function finds as the current task.
+    """
+    around = around or Surroundings()
+    task = task or CurrentTask(row, limit)
+    receivers.send(signals.task_started, Task)
+    try:
+        around.enter()
+        args, kwargs = arguments(row)
+        context = around.context()
+        context.run(current.enter, task)
+        try:
+            result = context.run(_call, function, args, kwargs, limit)
+        finally:
+            leaks = around.leave()
+        if leaks:
+            raise LeakedTransaction(_complaint(row, leaks))
+        ending = _succeeded(row, result)
+    except BaseException as error:
+        ending = failed(row, error)
+    ending.started_at = task.started_at
+    if signals.task_finished.receivers:
+        receivers.send(signals.task_finished, Task)
+        around.distrust()
+    return ending
+
+
+async def run_coroutine(
+    row: Task,
+    function: Callable[..., Awaitable[Any]],
+    limit: float | None,
+    stopped: Callable[[], str],
+    task: CurrentTask | None = None,
+) -> Ending:
+    """Run a row's coroutine function, with many others in one event loop.
+
+    As `run` does, but that the ORM's thread and connection are shared by all: a transaction
+    left open there is rolled back and logged, and nobody can tell whose it was.
+
+    Args:
+        limit: seconds after which it is cancelled.
+        stopped: why its worker cancels it, if that does.
+
+    Raises:
+        Unstarted: that came before it was called.
+    """
+    task = task or CurrentTask(row, limit)
+    try:
+        await _send(signals.task_started)
+    except asyncio.CancelledError:
+        raise Unstarted from None
+    try:
+        tidy_shared()
+        args, kwargs = arguments(row)
+        current.enter(task)  # the context is this asyncio task's own
+        translation.deactivate()
+        timezone.deactivate()
+        ending = _succeeded(row, await _cancelled_in_time(function(*args, **kwargs), limit))
+    except asyncio.CancelledError as error:
+        if why := stopped():
+            ending = stopped_run(row, f"{why}.")
+        else:
+            ending = await _uncancelled(_failed(row, error))
+    except BaseException as error:
+        ending = await _uncancelled(_failed(row, error))
+    ending.started_at = task.started_at
+    tidy_shared()
+    await _uncancelled(_send(signals.task_finished))
+    return ending
+
+
+def _succeeded(row: Task, result: Any) -> Ending:
+    """The ending of a run that returned.
+
+    Raises:
+        ResultNotJSON: what it returned cannot be kept.
+    """
+    ending = Ending(row, result=_encoded(row, result))
+    upstream.logger.info("Ran task and deleting %s", row)
+    return ending
+
+
+def _encoded(row: Task, result: Any) -> str | None:
+    keep = policies.of(row.task_name).result
+    if result is None or keep == "ignore":
+        return None
+    try:
+        return codec.dumps(result)
+    except (TypeError, ValueError, RecursionError) as error:
+        text = (
+            f"Task {row} (id {row.pk}) returned a {type(result).__name__}, which cannot be kept as "
+            f"JSON ({error})."
+        )
+        if keep == "if-json":
+            logger.warning("%s It is dropped.", text)
+            return None
+        raise ResultNotJSON(
+            f"{text} Return text, numbers, lists or dicts, of a model instance the primary key, "
+            "or nothing."
+        ) from None
+
+
+async def _uncancelled(step: Coroutine[Any, Any, T]) -> T:
+    """Do a step to its end: what the run came to is known, and must be recorded as that."""
+    task = asyncio.ensure_future(step)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+    return task.result()
+
+
+async def _send(signal: Signal) -> None:
+    if signal.receivers:
+        await sync_to_async(receivers.send)(signal, Task)
+
+
+async def _failed(row: Task, error: BaseException) -> Ending:
+    # Receivers, and a function that says when to try again, may ask the database.
+    asks = signals.task_error.receivers or callable(policies.of(row.task_name).backoff)
+    return await sync_to_async(failed)(row, error) if asks else failed(row, error)
+
+
+class Unstarted(Exception):
+    """A coroutine that was cancelled before it began."""
+
+
+def arguments(row: Task) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments that a row carries.
+
+    Raises:
+        BrokenRow: they are not what an enqueue would have written.
+        Cancel: the row has expired.
+    """
+    if broken := options_of(row).get("broken"):
+        raise BrokenRow(
+            f"The options of task {row.task_name} (id {row.pk}) cannot be read: {broken}."
+        )
+    expires = options_of(row).get("expires")
+    if expires is not None and timezone.now().timestamp() > expires:
+        raise Cancel("it has expired")
+    try:
+        args, kwargs = codec.load_call(row.task_params)
+        return list(args), dict(kwargs)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise BrokenRow(
+            f"The arguments of task {row.task_name} (id {row.pk}) cannot be read: {error}. "
+            "A row carries a JSON list of a list and a dict."
+        ) from None
+
+
+def _call(
+    function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], limit: float | None
+) -> Any:
+    result = function(*args, **kwargs)
+    if not isawaitable(result):  # of what is called, not of the function: it may be wrapped
+        return result
+    return async_to_sync(_cancelled_in_time)(result, limit)
+
+
+async def _cancelled_in_time(result: Awaitable[Any], limit: float | None) -> Any:
+    """Wait for it.
+
+    Raises:
+        TaskTimeout: it took longer than ``limit`` seconds.
+    """
+    if limit is None:
+        return await result
+    try:
+        async with asyncio.timeout(limit) as timeout:
+            return await result
+    except TimeoutError:
+        if not timeout.expired():
+            raise
+        raise TaskTimeout(f"It ran longer than {limit:g} s and was cancelled.") from None
+
+
+def failed(row: Task, error: BaseException) -> Ending:
+    """The ending of a run that raised. Call it while the exception is handled.
+
+    It is tried again unless it has no attempts left or says itself that it would not help.
+    """
+    if isinstance(error, Cancel):
+        return cancelled(row, error.reason)
+    if isinstance(error, Snooze):
+        upstream.logger.info("Snoozing %s for %s", row, error.after)
+        return Ending(row, delay=error.after, snoozed=True)
+    delay = delay_after(row, error)
+    if isinstance(error, Retry) and delay is not None:
+        upstream.logger.info("Retrying %s in %s", row, delay)
+    else:
+        _tell(row, error, final=delay is None)
+    timed_out = isinstance(error, TaskTimeout)
+    state = Attempt.State.TIMED_OUT if timed_out else Attempt.State.FAILED
+    error = _own(error)
+    return Ending(row, state, _text(error), delay, exception=remote_errors.describe(error))
+
+
+UNSHOWN = "An exception that cannot be shown: "
+
+
+def _text(error: BaseException) -> str:
+    """Its traceback; its type alone, of one whose attributes nobody can print."""
+    try:
+        return "".join(traceback.format_exception(*_told(error)))
+    except BaseException as reason:
+        return f"{UNSHOWN}{type(error).__qualname__} (for {type(reason).__qualname__})"
+
+
+def fallen(row: Task, error: BaseException) -> Ending:
+    """The ending of a run in which we failed ourselves. It never raises."""
+    try:
+        return failed(row, error)
+    except BaseException:
+        # Without its traceback, at which the log's formatter may fail as we did.
+        logger.error("The failure of task %s (id %s) cannot be told.", row.task_name, row.pk)
+        delay = retry_delay(row.attempts) if row.attempts < conf.max_attempts() else None
+        return Ending(row, Attempt.State.FAILED, type(error).__qualname__, delay)
+
+
+def cancelled(row: Task, reason: str) -> Ending:
+    """The ending of a row that is not to be run, or not any more."""
+    upstream.logger.info("Cancelling %s: %s", row, reason or "no reason given")
+    return Ending(row, cancelled=True, error=f"Cancelled: {reason}" if reason else "Cancelled.")
+
+
+def _tell(row: Task, error: BaseException, final: bool) -> None:
+    verb = "Failing" if final else "Rescheduling"
+    if (text := _text(error)).startswith(UNSHOWN):  # the log's formatter would fail at it too
+        upstream.logger.error("%s %s: %s", verb, row, text)
+    else:
+        upstream.logger.error("%s %s", verb, row, exc_info=_told(error))
+    # Receivers may ask for the current exception: we are inside the except.
+    receivers.send(signals.task_error, type(error), task=row)
+
+
+def _own(error: BaseException) -> BaseException:
+    """The task's own exception: a retry's is what made it retry."""
+    return error.__cause__ or error if isinstance(error, Retry) else error
+
+
+def delay_after(row: Task, error: BaseException) -> timedelta | None:
+    """How long after this exception the row is tried again; None: it is not.
+
+    Tasks without retries fail at once; a run that was lost with its worker is not taken for one.
+    """
+    policy = policies.of(row.task_name)
+    if isinstance(error, Retry) and error.counted:
+        return error.after
+    if isinstance(error, InvalidTaskError) or row.attempts >= policy.most_attempts:
+        return None
+    if isinstance(error, Retry) and error.after is not None:
+        return error.after
+    if not callable(policy.backoff):
+        return retry_delay(row.attempts, policy.backoff)
+    try:
+        seconds = policy.backoff(_own(error), AsyncResult(row.pk))
+        return None if seconds is None else retry_delay(row.attempts, float(seconds))
+    except BaseException:
+        logger.exception("The backoff of task %s raised; it waits as by default.", row.task_name)
+        return retry_delay(row.attempts)
+
+
+def _told(error: BaseException) -> tuple[type[BaseException], BaseException, Any]:
+    """What to print of an exception: its traceback from where the task's own code begins.
+
+    Of those that we raise ourselves that is nothing; their message says it all.
+    """
+    if isinstance(error, BrokenRow | LeakedTransaction | ResultNotJSON | TaskTimeout):
+        return type(error), error.with_traceback(None), None
+    frames = error.__traceback__
+    while frames and frames.tb_next and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    return type(error), error, frames
+
+
+def _complaint(row: Task, aliases: Sequence[str]) -> str:
+    return (
+        f"Task {row} (id {row.pk}) left a transaction open on {', '.join(aliases)}. What it wrote "
+        "there was rolled back. Commit it, or use `with transaction.atomic():`."
+    )

@@ -1,0 +1,107 @@
+"""Arguments and results as JSON, and a few types besides that JSON does not know.
+
+Plain JSON is written as ever, so that its ``task_hash`` stays what django-background-tasks made.
+A date, a time, a Decimal or a UUID is written as an object with a tag, and read back as what it
+was; a time zone as its offset.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Model
+
+TAG = "__bgtasks__"
+
+_WRITERS: dict[type, tuple[str, Callable[[Any], Any]]] = {
+    datetime: ("datetime", datetime.isoformat),
+    date: ("date", date.isoformat),
+    time: ("time", time.isoformat),
+    timedelta: ("timedelta", lambda value: [value.days, value.seconds, value.microseconds]),
+    Decimal: ("Decimal", str),
+    UUID: ("UUID", str),
+}
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "datetime": datetime.fromisoformat,
+    "date": date.fromisoformat,
+    "time": time.fromisoformat,
+    "timedelta": lambda value: timedelta(*value),
+    "Decimal": Decimal,
+    "UUID": UUID,
+}
+
+
+def dumps(value: Any) -> str:
+    """Write a value.
+
+    Raises:
+        TypeError: it has a part that cannot be written; the text says which type.
+        ValueError: it contains itself, or the tag that marks our own types.
+        RecursionError: it is nested too deeply.
+    """
+    if type(value) is int:  # a count, or a key: the most common result, and the encoder is slow
+        return str(value)
+    text = _encoder.encode(value)
+    if TAG in text:
+        _refuse_strange_tags(value, text)
+    return text
+
+
+def _refuse_strange_tags(value: Any, text: str) -> None:
+    """See to it that all tags are ours, so that what is read is what was written."""
+    tags = 0
+
+    def default(part: Any) -> Any:
+        nonlocal tags
+        tags += 1
+        return _tagged(part)
+
+    json.dumps(value, default=default)
+    if text.count(f'"{TAG}"') != tags:
+        raise ValueError(f"the text {TAG!r} in it is reserved")
+
+
+def _tagged(part: Any) -> dict[str, Any]:
+    for type_ in type(part).__mro__:
+        if type_ in _WRITERS:
+            name, write = _WRITERS[type_]
+            return {TAG: name, "value": write(part)}
+    advice = "; pass its primary key" if isinstance(part, Model) else ""
+    raise TypeError(f"Object of type {type(part).__name__} is not JSON serializable{advice}")
+
+
+# Made once: `json.dumps` makes one for each call that says more than its defaults.
+_encoder = json.JSONEncoder(sort_keys=True, default=_tagged)
+
+
+def loads(text: str) -> Any:
+    """Read what `dumps` wrote.
+
+    Raises:
+        ValueError: it is no JSON, or a tagged value in it cannot be read.
+    """
+    return json.loads(text, object_hook=_untagged) if TAG in text else json.loads(text)
+
+
+def load_call(text: str) -> tuple[Any, dict[str, Any]]:
+    """The arguments of a call, as a row keeps them: ``args`` and ``kwargs``.
+
+    Raises:
+        ValueError, TypeError, AttributeError: the text is not a list of a list and a dict.
+    """
+    args, kwargs = loads(text)
+    return args, {str(name): value for name, value in kwargs.items()}
+
+
+def _untagged(found: dict[str, Any]) -> Any:
+    if found.keys() != {TAG, "value"} or found[TAG] not in _READERS:
+        return found
+    try:
+        return _READERS[found[TAG]](found["value"])
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise ValueError(f"{found[TAG]} {found['value']!r}: {error}") from None

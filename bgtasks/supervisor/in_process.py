@@ -1,0 +1,134 @@
+"""A worker of one process, where forking children cannot work or is not wanted."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import math
+import os
+import threading
+
+from django.db import DatabaseError, InterfaceError, connections
+
+from bgtasks.clock import elapsed
+from bgtasks.exceptions import LeaseLost
+from bgtasks.queue import rescue
+from bgtasks.queue.claims import Claimant
+from bgtasks.supervisor.lease import Lease
+from bgtasks.supervisor.one_by_one import cannot_share
+from bgtasks.supervisor.revocations import EVERY, Revocations
+from bgtasks.worker.options import Options
+from bgtasks.worker.shared_state import Marks
+from bgtasks.worker.wakeup import WakeUp
+from bgtasks.worker.worker import Worker
+from bgtasks.worker.workload import slots_for
+
+logger = logging.getLogger(__name__)
+
+
+def cannot_fork() -> str:
+    """Why children cannot be forked here; an empty text if they can."""
+    if not hasattr(os, "fork"):
+        return "this system has no fork"
+    if threading.current_thread() is not threading.main_thread():
+        return "this is not the main thread"
+    return cannot_share()
+
+
+class InProcess:
+    """A worker without children: its lease is renewed by a thread of the same process.
+
+    A task that holds the interpreter for longer than the lease loses its row here.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._marks = Marks(slots_for(options))
+        self._lease = Lease(options, rescued=self._poke)
+        self._revocations = Revocations()
+        self._worker: Worker | None = None
+        self._stopping = False
+        self._wakeup: WakeUp | None = None  # while it waits for the database
+        self._kept = threading.Event()
+        self._ended = threading.Event()
+
+    def stop(self, *_: object) -> None:
+        """Start nothing more. Safe in a signal handler, and before it runs."""
+        self._stopping = True
+        if self._wakeup:
+            self._wakeup.poke()
+        if self._worker:
+            self._worker.stop()
+
+    def _poke(self) -> None:
+        if self._worker:
+            self._worker.poke()
+
+    def _acquire(self) -> bool:
+        """Register, waiting for the database if need be. Returns whether to go on."""
+        ends_at = elapsed() + self._options.duration if self._options.duration else math.inf
+        wakeup = self._wakeup = WakeUp()
+        try:
+            return self._lease.acquire_patiently(
+                wakeup.wait, lambda: self._stopping or elapsed() >= ends_at
+            )
+        finally:
+            wakeup.close()
+
+    def run(self) -> None:
+        if not self._acquire():
+            return
+        # Reloading ends the process in the middle of whatever it does.
+        atexit.register(self._give_back)
+        worker = self._worker = Worker(Claimant(self._lease.name, 1), self._marks, self._options)
+        if self._stopping:
+            worker.stop()
+        beats = threading.Thread(target=self._beat, name="bgtasks-lease", daemon=True)
+        beats.start()
+        # Before anything is run: what is due by a cron line, and what a dead worker has left.
+        self._kept.wait()
+        timer = threading.Timer(self._options.duration, worker.stop)
+        timer.daemon = True
+        if self._options.duration:
+            timer.start()
+        try:
+            worker.run()
+        finally:
+            timer.cancel()
+            self._ended.set()
+            beats.join()
+            worker.close()
+            atexit.unregister(self._give_back)
+            self._give_back()
+
+    def _beat(self) -> None:
+        try:
+            while not self._ended.wait(self._keep()):
+                self._revoke()
+        except LeaseLost as error:
+            logger.error("%s Start it again.", error)
+            self.stop()
+        finally:
+            connections.close_all()
+
+    def _keep(self) -> float:
+        try:
+            return min(self._lease.keep(), EVERY)
+        finally:
+            self._kept.set()
+
+    def _revoke(self) -> None:
+        """Cancel coroutines that were called off. A plain function cannot be ended here."""
+        try:
+            if self._revocations.heed(self._lease.name, [self._marks]):
+                self._poke()
+        except (DatabaseError, InterfaceError):  # the lease tells of that
+            connections.close_all()
+        except Exception:  # of a receiver; without heartbeats all tasks would be lost
+            logger.exception("The worker goes on after an error.")
+
+    def _give_back(self) -> None:
+        story = f"process {os.getpid()} ended or reloaded"
+        # First, for without its lease a thread that still runs claims nothing more.
+        self._lease.release()
+        rescue.rescue(f"{self._lease.name}.", story, begun=self._marks.begun(), stopped=True)

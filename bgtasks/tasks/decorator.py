@@ -1,0 +1,182 @@
+"""`background`: the decorator and its options."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
+
+from background_task import tasks as upstream
+from background_task.models import Task
+
+from bgtasks.exceptions import InvalidOption
+from bgtasks.tasks import policies, validation
+from bgtasks.tasks.policies import Backoff, Policy
+from bgtasks.tasks.registry import check_name
+
+if TYPE_CHECKING:
+    from bgtasks.results import AsyncResult
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class BackgroundTask(Protocol[P, R]):
+    """What a decorated function is: `TaskProxy`, for type checkers."""
+
+    name: str
+    queue: str | None
+    task_function: Callable[P, R]
+    now: Callable[P, R]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Task:
+        """Enqueue; the call's options stand among the function's own arguments."""
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult: ...
+
+    def apply_async(
+        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> AsyncResult: ...
+
+    def map(self, *iterables: Iterable[Any], **kwargs: Any) -> list[Task]: ...
+
+
+@overload
+def background(name: Callable[P, R], /) -> BackgroundTask[P, R]: ...
+
+
+@overload
+def background(
+    name: str | None = None,
+    schedule: Any = None,
+    queue: str | None = None,
+    remove_existing_tasks: bool = False,
+    *,
+    max_attempts: int | None = None,
+    backoff: Backoff | None = None,
+    timeout: float | None = None,
+    unique: bool | Callable[..., Any] = False,
+    cron: str | None = None,
+    on_worker_lost: Literal["rerun", "fail"] = "rerun",
+    priority: int = 0,
+    ignore_result: bool = False,
+) -> Callable[[Callable[P, R]], BackgroundTask[P, R]]: ...
+
+
+def background(
+    name: str | Callable[..., Any] | None = None,
+    schedule: Any = None,
+    queue: str | None = None,
+    remove_existing_tasks: bool = False,
+    *,
+    max_attempts: int | None = None,
+    backoff: Backoff | None = None,
+    timeout: float | None = None,
+    unique: bool | Callable[..., Any] = False,
+    cron: str | None = None,
+    on_worker_lost: Literal["rerun", "fail"] = "rerun",
+    priority: int = 0,
+    ignore_result: bool = False,
+) -> Any:
+    """Turn a function into a task: calling it writes a row, and a worker runs it later.
+
+    With or without brackets. ``task.now(...)`` runs the function here; ``task.delay(...)``
+    enqueues as a call does and returns an `AsyncResult` instead of the row.
+
+    Args:
+        name: what rows call it; by default ``module.function``. Rows that wait carry it, so
+            keep it when the function moves.
+        schedule: the default delay: seconds, a timedelta, a datetime, a dict or a
+            ``TaskSchedule``.
+        queue: the queue that its rows go to.
+        remove_existing_tasks: a call replaces rows that wait for the same call.
+        max_attempts: how often it is tried at most. None: `MAX_ATTEMPTS`, 25. What was lost with
+            its worker runs again in any case.
+        backoff: seconds before the next try; a list of them; or a function of the exception and
+            the `AsyncResult` that returns them, or None for no more. Up to a tenth is added.
+            None: ``attempts ** 4 + 5``.
+        timeout: seconds that a run may take. None: `MAX_RUN_TIME`, if the project sets that.
+        unique: at most one row for the same arguments waits or runs, and a call returns that; or
+            a function of the arguments that returns the key, a JSON value.
+        cron: when to enqueue it without arguments, as in crontab(5), in the project's time zone.
+        on_worker_lost: "fail": it does not run again when its worker has died.
+        priority: of its rows, unless the call names one.
+        ignore_result: do not keep what it returns.
+
+    Raises:
+        InvalidTask: this function cannot be a task, or an option makes no sense; the text of the
+            subclass says what to do.
+    """
+    policy = Policy(
+        max_attempts=max_attempts,
+        backoff=backoff,
+        timeout=timeout,
+        unique=unique,
+        cron=cron,
+        on_worker_lost=on_worker_lost,
+        priority=priority,
+        result="ignore" if ignore_result else "json",
+    )
+    return declare(upstream.tasks, name, schedule, queue, remove_existing_tasks, policy=policy)
+
+
+def declare_as_ever(
+    registry: Any,
+    name: str | Callable[..., Any] | None = None,
+    schedule: Any = None,
+    queue: str | None = None,
+    remove_existing_tasks: bool = False,
+    **options: Any,
+) -> Any:
+    """Takes the place of ``Tasks.background``, with the same options besides as ours.
+
+    What such tasks return never meant anything: what is not JSON is dropped, and where the
+    function stands is the project's own affair.
+    """
+    policy = Policy(result="if-json", **options)
+    return declare(registry, name, schedule, queue, remove_existing_tasks, policy, anywhere=True)
+
+
+def declare(
+    registry: Any,
+    name: str | Callable[..., Any] | None = None,
+    schedule: Any = None,
+    queue: str | None = None,
+    remove_existing_tasks: bool = False,
+    policy: Policy = policies.DEFAULT,
+    anywhere: bool = False,
+) -> Any:
+    """What ``background`` does, for any registry.
+
+    Args:
+        anywhere: also a function that a worker could not find by importing its module.
+
+    Raises:
+        InvalidTask: see `background`.
+    """
+    if callable(name):
+        return declare(registry, policy=policy, anywhere=anywhere)(name)
+    if not isinstance(name, str | None):
+        raise InvalidOption(
+            f"The name of a task is {name!r}. Give a text. A delay is @background(schedule=...)."
+        )
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        task_name = name or f"{function.__module__}.{function.__name__}"
+        if not anywhere:
+            validation.check_function(task_name, function)
+        validation.check_policy(task_name, policy, function)
+        check_name(registry, task_name, function)
+        proxy = registry._task_proxy_class(
+            task_name, function, schedule, queue, remove_existing_tasks, registry._runner
+        )
+        proxy.now = validation.callable_now(task_name, function)
+        # Name, docstring, signature; not its __dict__, whose names could be the proxy's own.
+        functools.update_wrapper(proxy, function, updated=())
+        if not anywhere:
+            proxy._bgtasks_signature = validation.signature_of(function)
+        registry._tasks[task_name] = proxy
+        policies.declare(task_name, policy)
+        return proxy
+
+    return decorate

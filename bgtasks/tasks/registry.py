@@ -1,0 +1,100 @@
+"""The tasks that this process knows, by the names that rows carry.
+
+The registry is django-background-tasks' own, so that tasks declared with either package's
+decorator are the same tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from inspect import iscoroutinefunction
+from typing import Any
+
+from background_task import tasks as upstream
+from django.apps import apps
+from django.utils.module_loading import module_has_submodule
+
+from bgtasks.exceptions import DuplicateTask, TaskModuleError
+from bgtasks.tasks import validation
+
+
+def check_name(registry: Any, name: str, function: Callable[..., Any]) -> None:
+    """Refuse a second function for a name.
+
+    Raises:
+        GeneratorTask, DuplicateTask
+    """
+    validation.check_runnable(name, function)
+    other = registry._tasks.get(name)
+    if other is None or "<locals>" in function.__qualname__:
+        return
+    theirs = other.task_function
+    if _identity(theirs) != _identity(function) and "<locals>" not in theirs.__qualname__:
+        raise DuplicateTask(
+            f"{'.'.join(_identity(function))} and {'.'.join(_identity(theirs))} both want to be "
+            f"the task {name}. Give one of them another name: @background(name=...)."
+        )
+
+
+def _identity(function: Callable[..., Any]) -> tuple[str, str]:
+    return function.__module__, function.__qualname__
+
+
+def is_coroutine(name: str) -> bool:
+    """Whether a task runs in the event loop. One that is not known does not."""
+    proxy = upstream.tasks._tasks.get(name)
+    return proxy is not None and iscoroutinefunction(proxy.task_function)
+
+
+def names() -> list[str]:
+    """The tasks that this process knows."""
+    return list(upstream.tasks._tasks)
+
+
+def find(name: str) -> Any:
+    """The task of that name.
+
+    Raises:
+        KeyError: there is none here.
+    """
+    return upstream.tasks._tasks[name]
+
+
+def autodiscover() -> None:
+    """Import every app's ``tasks.py``, so that its tasks are known.
+
+    Raises:
+        TaskModuleError: the first that cannot be imported.
+    """
+    for error in import_task_modules():
+        raise error
+
+
+_further_modules: list[str] = []
+
+
+def add_modules(*names: str) -> None:
+    """Have `import_task_modules` import these too, besides every app's ``tasks.py``."""
+    _further_modules.extend(name for name in names if name not in _further_modules)
+
+
+def import_task_modules() -> Iterator[TaskModuleError]:
+    """Import every app's ``tasks.py``; yields an error for each that cannot be imported."""
+    for module in _further_modules:
+        import_module(module)
+    for app in apps.get_app_configs():
+        if not module_has_submodule(app.module, "tasks") or app.name in {
+            "bgtasks",
+            "background_task",
+        }:
+            continue
+        try:
+            import_module(f"{app.name}.tasks")
+        except Exception as error:
+            failure = TaskModuleError(
+                f"{app.name}.tasks cannot be imported ({type(error).__name__}: {error}). The tasks "
+                "in it are unknown to this worker, and their rows wait."
+            )
+            failure.__cause__ = error
+            yield failure

@@ -1,0 +1,160 @@
+"""What is wrong with a task, found where it is declared."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from inspect import (
+    Signature,
+    isasyncgenfunction,
+    iscoroutinefunction,
+    isgeneratorfunction,
+    signature,
+)
+from typing import Any
+
+from bgtasks.exceptions import (
+    LONGEST,
+    AsyncCall,
+    GeneratorTask,
+    InvalidOption,
+    LambdaTask,
+    MethodTask,
+    NestedTask,
+    WrongArguments,
+)
+from bgtasks.tasks import crontab
+from bgtasks.tasks.policies import Policy
+
+
+def check_runnable(name: str, function: Callable[..., Any]) -> None:
+    """Refuse what would never run, and count as a success.
+
+    Raises:
+        GeneratorTask
+    """
+    if isgeneratorfunction(function) or isasyncgenfunction(function):
+        raise GeneratorTask(
+            f"{name} is a generator function: calling it does nothing until somebody iterates. "
+            "Loop inside an ordinary function."
+        )
+
+
+def check_function(name: str, function: Callable[..., Any]) -> None:
+    """Refuse what a worker could not find by importing the module.
+
+    Raises:
+        LambdaTask, NestedTask, MethodTask
+    """
+    path = getattr(function, "__qualname__", type(function).__qualname__)
+    if path.rpartition(".")[2] == "<lambda>":
+        raise LambdaTask(
+            f"A lambda in {function.__module__} cannot be a task: rows find their function by its "
+            "name. Write `def name(...):` at the top of the module."
+        )
+    if "<locals>" in path:
+        raise NestedTask(
+            f"{name} ({path}) is made anew each time that the function around it runs, and a "
+            "worker never runs that. Move it to the top of the module, and pass it what it needs "
+            "as arguments."
+        )
+    if "." in path:
+        raise MethodTask(
+            f"{name} ({path}) is a method. A row cannot carry the object that it needs. Write a "
+            "function that takes the object's primary key, and let that call the method."
+        )
+
+
+def check_policy(name: str, policy: Policy, function: Callable[..., Any]) -> None:
+    """Refuse options that make no sense.
+
+    Raises:
+        InvalidOption, InvalidCron
+    """
+    if policy.timeout is not None:
+        check_timeout(name, policy.timeout)
+    most = policy.max_attempts
+    if most is not None and (not isinstance(most, int) or most < 1):
+        raise InvalidOption(f"max_attempts of task {name} is {most!r}: it must be 1 or more.")
+    if not callable(policy.backoff) and not _are_seconds(policy.backoff):
+        raise InvalidOption(
+            f"backoff of task {name} is {policy.backoff!r}. Give seconds, a list of them, or a "
+            "function of the exception and the result that returns seconds or None."
+        )
+    if policy.cron is not None:
+        crontab.check(policy.cron, name, function)
+    if policy.on_worker_lost not in {"rerun", "fail"}:
+        raise InvalidOption(
+            f'on_worker_lost of task {name} is {policy.on_worker_lost!r}. Say "rerun" or "fail".'
+        )
+    if not isinstance(policy.unique, bool) and not callable(policy.unique):
+        raise InvalidOption(
+            f"unique of task {name} is {policy.unique!r}. Give True, or a function of the task's "
+            "arguments that returns the key."
+        )
+    if not isinstance(policy.priority, int):
+        raise InvalidOption(f"priority of task {name} is {policy.priority!r}: not an integer.")
+
+
+def _are_seconds(backoff: Any) -> bool:
+    if backoff is None:
+        return True
+    if isinstance(backoff, Sequence) and not isinstance(backoff, str):
+        return bool(backoff) and all(map(_are_seconds, backoff)) and None not in backoff
+    return isinstance(backoff, int | float) and 0 <= backoff <= LONGEST.total_seconds()
+
+
+def check_timeout(name: str, timeout: Any) -> None:
+    """Refuse a limit that no run could keep.
+
+    Raises:
+        InvalidOption
+    """
+    if not isinstance(timeout, int | float) or not 0 < timeout <= LONGEST.total_seconds():
+        raise InvalidOption(
+            f"timeout of task {name} is {timeout!r}: give seconds, more than 0, or None for none."
+        )
+
+
+def signature_of(function: Callable[..., Any]) -> Signature | None:
+    """What arguments a function takes, and not what one that it wraps does; None: who knows."""
+    try:
+        return signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):  # written in C
+        return None
+
+
+def check_arguments(proxy: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Refuse a call that could only fail in the worker.
+
+    Raises:
+        WrongArguments
+    """
+    expected: Signature | None = proxy.__dict__.get("_bgtasks_signature")
+    if expected is None:  # it was declared as ever, and is called as ever
+        return
+    try:
+        expected.bind(*args, **kwargs)
+    except TypeError as error:
+        raise WrongArguments(f"{proxy.name}{expected} cannot be called so: {error}.") from None
+
+
+def callable_now(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """What ``.now`` is: the function, and of a coroutine one that tells who cannot await it."""
+    if not iscoroutinefunction(function):
+        return function
+
+    @functools.wraps(function)
+    def now(*args: Any, **kwargs: Any) -> Any:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise AsyncCall(
+                f"{name} is an `async def` task, and nobody here awaits it. Write "
+                f"`await {function.__name__}.now(...)` in a coroutine, or elsewhere "
+                f"`async_to_sync({function.__name__}.task_function)(...)`, from asgiref.sync."
+            ) from None
+        return function(*args, **kwargs)
+
+    return now
