@@ -34,10 +34,10 @@ class BgtasksConfig(AppConfig):
 
     def ready(self) -> None:
         from bgtasks import checks
-        from bgtasks.patches import stock
+        from bgtasks.patches import table
         from bgtasks.tasks import registry
 
-        stock.install()
+        table.install()
         registry.add_modules(*OWN_TASKS)
         checks.register_all()
         post_migrate.connect(_put_right, sender=self)

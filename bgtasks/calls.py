@@ -6,8 +6,9 @@ Every way of enqueueing ends here, those of the dialects by `submit`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from background_task import signals
@@ -165,7 +166,7 @@ def call_each(proxy: Any, *iterables: Iterable[Any], **kwargs: Any) -> list[Task
         with transaction.atomic(using=database.alias()):
             return [_schedule(proxy, args, kwargs, run_at, action, options) for args in calls]
     params = [enqueue.parameters(proxy.name, args, kwargs) for args in calls]
-    options["repeat"] = repeat_seconds(proxy.name, options.get("repeat"))
+    options["repeat"] = validation.repeat_seconds(proxy.name, options.get("repeat"))
     like = Task(task_name=proxy.name, run_at=run_at, **options)
     rows = enqueue.insert_many(like, params)
     for row in rows if signals.task_created.receivers else ():
@@ -207,10 +208,61 @@ def _schedule(
     if (key := _unique_key(proxy, args, kwargs)) is not None:
         _refuse_looking_for_existing(proxy, action, columns)
         more["unique_key"] = key
-    row = proxy.runner.schedule(
+    row = _schedule_of(proxy.runner)(
         proxy.name, args, kwargs, run_at=run_at, action=action, **columns, **more
     )
     _run_if_eager(row)
+    return row
+
+
+def _schedule_of(runner: Any) -> Callable[..., Any]:
+    """How a runner enqueues: as we do, unless the project's own class does it otherwise."""
+    if type(runner).schedule is upstream.DBTaskRunner.schedule:
+        return partial(schedule_row, runner)
+    return runner.schedule  # type: ignore[no-any-return]
+
+
+def schedule_row(
+    runner: Any,
+    task_name: str,
+    args: Any,
+    kwargs: Mapping[str, Any],
+    run_at: datetime | None = None,
+    priority: int = 0,
+    action: int = upstream.TaskSchedule.SCHEDULE,
+    queue: str | None = None,
+    verbose_name: str | None = None,
+    creator: Any = None,
+    repeat: int | None = None,
+    repeat_until: datetime | None = None,
+    remove_existing_tasks: bool = False,
+    unique_key: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Task:
+    """Enqueue a call whose options are told from its arguments.
+
+    Args:
+        runner: in whose name the signal is sent.
+
+    Returns:
+        The row that waits now, also where one waited already.
+    """
+    row = enqueue.new_row(
+        task_name, args, kwargs, run_at, priority, queue, verbose_name, creator, repeat,
+        repeat_until,
+    )  # fmt: skip
+    new = True
+    if unique_key is not None:
+        row, new = enqueue.insert_unique(row, unique_key, options)
+    elif remove_existing_tasks:
+        enqueue.replace(row, options)
+    elif action == upstream.TaskSchedule.SCHEDULE:
+        enqueue.insert(row, options)
+    else:
+        again = action == upstream.TaskSchedule.RESCHEDULE_EXISTING
+        row, new = enqueue.insert_unless_waiting(row, again, options)
+    if new:
+        signals.task_created.send(sender=runner.__class__, task=row)
     return row
 
 
@@ -247,7 +299,7 @@ def _call_options(
     proxy: Any, kwargs: dict[str, Any]
 ) -> tuple[datetime | None, int, dict[str, Any]]:
     """Take a call's options off its keyword arguments: when, which action, and the others."""
-    schedule = upstream.TaskSchedule.create(kwargs.pop("schedule", None)).merge(proxy.schedule)
+    schedule = validation.as_schedule(kwargs.pop("schedule", None)).merge(proxy.schedule)
     options = {name: kwargs.pop(name) for name in CALL_OPTIONS if name in kwargs}
     own = policies.of(proxy.name).priority if schedule._priority is None else schedule.priority
     options.setdefault("priority", own)
@@ -256,34 +308,6 @@ def _call_options(
     run_at = aware(schedule.run_at, proxy.name, "schedule")
     options["repeat_until"] = aware(options.get("repeat_until"), proxy.name, "repeat_until")
     return run_at, schedule.action, options
-
-
-def create_schedule(cls: type, schedule: Any) -> Any:
-    """Takes the place of ``TaskSchedule.create``: 0 is a delay too, and so are fractions."""
-    if isinstance(schedule, upstream.TaskSchedule):
-        return schedule
-    if not isinstance(schedule, Mapping):
-        schedule = {"run_at": schedule}
-    run_at = schedule.get("run_at")
-    # An integer stays one: it is shown, and compared.
-    if isinstance(run_at, float) or run_at == 0:
-        run_at = timedelta(seconds=run_at)
-    return cls(run_at=run_at, priority=schedule.get("priority"), action=schedule.get("action"))
-
-
-def repeat_seconds(name: str, repeat: int | float | timedelta | None) -> int:
-    """The interval of a repeating row, in whole seconds; 0 for none.
-
-    Raises:
-        InvalidOption: it is no number of whole seconds, or negative.
-    """
-    value = repeat.total_seconds() if isinstance(repeat, timedelta) else repeat or 0
-    if not isinstance(value, int | float) or value < 0 or value != int(value):
-        raise InvalidOption(
-            f"repeat of {name} is {repeat!r}: give whole seconds, 1 or more, or a timedelta of "
-            "them."
-        )
-    return int(value)
 
 
 def aware(value: datetime | None, name: str, option: str) -> datetime | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from background_task.models import CompletedTask, CompletedTaskQuerySet, Task, TaskQuerySet
 from django.contrib.contenttypes.models import ContentType
 
 from bgtasks.exceptions import InvalidOption
@@ -25,7 +24,7 @@ class Creator:
     def __get__(self, row: Any, model: Any = None) -> Any:
         if row is None:
             return self
-        if pending := row.__dict__.get("_bgtasks_creator"):
+        if pending := creators.pending(row):
             return pending
         if row.creator_content_type_id is None or row.creator_object_id is not None:
             return self._generic.__get__(row, model)
@@ -34,17 +33,10 @@ class Creator:
     def __set__(self, row: Any, creator: Any) -> None:
         if creator is not None and creator.pk is None:
             raise InvalidOption(f"The creator {creator!r} is not saved yet: save it first.")
-        row.__dict__.pop("_bgtasks_creator", None)
+        creators.set_pending(row, None)
         if creator is None or creators.fits(creator.pk):
             self._generic.__set__(row, creator)
             return
         self._generic.__set__(row, None)
         row.creator_content_type = ContentType.objects.get_for_model(creator)
-        row._bgtasks_creator = creator
-
-
-def install() -> None:
-    for model in (Task, CompletedTask):
-        model.creator = Creator(model.creator)
-    for rows in (TaskQuerySet, CompletedTaskQuerySet):
-        rows.created_by = creators.created_by
+        creators.set_pending(row, creator)

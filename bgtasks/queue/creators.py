@@ -24,6 +24,19 @@ def fits(key: Any) -> bool:
     return isinstance(key, int) and 0 <= key <= LARGEST
 
 
+def pending(row: Any) -> Any:
+    """A creator that was set on an instance and fits no column; it is written with the row."""
+    return row.__dict__.get("_bgtasks_creator")
+
+
+def set_pending(row: Any, creator: Model | None) -> None:
+    """Keep such a creator on an instance until that is saved; None: there is none."""
+    if creator is None:
+        row.__dict__.pop("_bgtasks_creator", None)
+    else:
+        row.__dict__["_bgtasks_creator"] = creator
+
+
 def insert(row: Task, creator: Model) -> None:
     """Write who enqueued a row that was just saved."""
     Creator.objects.using(db.alias()).update_or_create(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from hashlib import blake2b, sha1
 from typing import Any
 
@@ -11,11 +12,13 @@ from background_task.models import Task
 from django.db import transaction
 from django.db.models import Field
 from django.db.models.signals import post_save, pre_save
+from django.utils import timezone
 
 from bgtasks.exceptions import NotJSON
-from bgtasks.queue import call_options, creators, notify, unique
+from bgtasks.queue import call_options, creators, notify, saving, unique
 from bgtasks.queue import database as db
 from bgtasks.serialize import codec
+from bgtasks.tasks.validation import repeat_seconds
 
 
 def parameters(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
@@ -50,6 +53,39 @@ def fingerprint(name: str, params: str) -> str:
     return sha1((name + params).encode(), usedforsecurity=False).hexdigest()
 
 
+def new_row(
+    task_name: str,
+    args: Any = None,
+    kwargs: Mapping[str, Any] | None = None,
+    run_at: datetime | None = None,
+    priority: int = 0,
+    queue: str | None = None,
+    verbose_name: str | None = None,
+    creator: Any = None,
+    repeat: int | None = None,
+    repeat_until: datetime | None = None,
+    remove_existing_tasks: bool = False,
+) -> Task:
+    """A row that is not saved. With ``remove_existing_tasks``, waiting ones like it are deleted."""
+    args = () if args is None else args
+    params = parameters(task_name, args, kwargs or {})
+    row = Task(
+        task_name=task_name,
+        task_params=params,
+        task_hash=fingerprint(task_name, params),
+        priority=priority,
+        run_at=timezone.now() if run_at is None else run_at,
+        queue=queue,
+        verbose_name=verbose_name,
+        creator=creator,
+        repeat=repeat_seconds(task_name, repeat),
+        repeat_until=repeat_until,
+    )
+    if remove_existing_tasks:
+        waiting(row.task_hash, queue).delete()
+    return row
+
+
 def serialise(task_hash: str) -> None:
     """Make enqueuers of the same call wait for each other until the transaction's end."""
     if db.on_postgresql():
@@ -75,10 +111,10 @@ def insert(row: Task, options: Mapping[str, Any] | None = None) -> Task:
         options: what the call asked for besides; see `calloptions`.
     """
     if not options:
-        row.save(using=db.alias())
+        saving.save(row, using=db.alias())
         return row
     with transaction.atomic(using=db.alias()):
-        row.save(using=db.alias())
+        saving.save(row, using=db.alias())
         call_options.insert(row, options)
     return row
 
@@ -96,7 +132,7 @@ def insert_unique(
             task_id, is_ours = unique.take(key)
             if is_ours:
                 row.pk = task_id
-                row.save(using=db.alias(), force_insert=True)
+                saving.save(row, using=db.alias(), force_insert=True)
                 call_options.insert(row, options or {})
                 return row, True
             if existing := unique.holder(task_id):
@@ -120,7 +156,7 @@ def insert_many(like: Task, params: Sequence[str]) -> list[Task]:
     """
     pairs = [(each, fingerprint(like.task_name, each)) for each in params]
     common = {field.attname: getattr(like, field.attname) for field in _common_fields()}
-    creator = like.__dict__.get("_bgtasks_creator")
+    creator = creators.pending(like)
     using = db.alias()
     heard = any(signal.has_listeners(Task) for signal in (pre_save, post_save))
     with transaction.atomic(using=using):

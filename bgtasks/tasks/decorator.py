@@ -168,7 +168,12 @@ def declare(
         validation.check_policy(task_name, policy, function)
         check_name(registry, task_name, function)
         proxy = registry._task_proxy_class(
-            task_name, function, schedule, queue, remove_existing_tasks, registry._runner
+            task_name,
+            function,
+            validation.as_schedule(schedule),
+            queue,
+            remove_existing_tasks,
+            registry._runner,
         )
         proxy.now = validation.callable_now(task_name, function)
         # Name, docstring, signature; not its __dict__, whose names could be the proxy's own.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from inspect import (
     Signature,
     isasyncgenfunction,
@@ -13,6 +14,8 @@ from inspect import (
     signature,
 )
 from typing import Any
+
+from background_task import tasks as upstream
 
 from bgtasks.exceptions import (
     LONGEST,
@@ -158,3 +161,33 @@ def callable_now(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*args, **kwargs)
 
     return now
+
+
+def as_schedule(schedule: Any) -> Any:
+    """A ``TaskSchedule`` from what a developer gives: 0 is a delay too, and so are fractions."""
+    if isinstance(schedule, upstream.TaskSchedule):
+        return schedule
+    if not isinstance(schedule, Mapping):
+        schedule = {"run_at": schedule}
+    run_at = schedule.get("run_at")
+    # An integer stays one: it is shown, and compared.
+    if isinstance(run_at, float) or run_at == 0:
+        run_at = timedelta(seconds=run_at)
+    return upstream.TaskSchedule(
+        run_at=run_at, priority=schedule.get("priority"), action=schedule.get("action")
+    )
+
+
+def repeat_seconds(name: str, repeat: int | float | timedelta | None) -> int:
+    """The interval of a repeating row, in whole seconds; 0 for none.
+
+    Raises:
+        InvalidOption: it is no number of whole seconds, or negative.
+    """
+    value = repeat.total_seconds() if isinstance(repeat, timedelta) else repeat or 0
+    if not isinstance(value, int | float) or value < 0 or value != int(value):
+        raise InvalidOption(
+            f"repeat of {name} is {repeat!r}: give whole seconds, 1 or more, or a timedelta of "
+            "them."
+        )
+    return int(value)

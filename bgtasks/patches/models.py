@@ -1,0 +1,106 @@
+"""What takes the place of methods of upstream's models and their managers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from background_task import tasks as upstream
+from background_task.models import CompletedTask, Task, TaskManager
+from django.conf import settings as project
+from django.utils import timezone
+
+from bgtasks import conf
+from bgtasks.queue import claims, enqueue, finish
+from bgtasks.queue import database as db
+from bgtasks.queue.repeat import repeat
+from bgtasks.running import executor
+from bgtasks.serialize import codec
+from bgtasks.tasks import policies
+
+
+def unlocked(manager: TaskManager, now: Any) -> Any:
+    return claims.unlocked(manager.get_queryset(), now)
+
+
+def locked(manager: TaskManager, now: Any) -> Any:
+    return claims.locked(manager.get_queryset(), now)
+
+
+def new_task(manager: TaskManager, *args: Any, **kwargs: Any) -> Task:
+    return enqueue.new_row(*args, **kwargs)
+
+
+def get_task(manager: TaskManager, task_name: str, args: Any = None, kwargs: Any = None) -> Any:
+    """The rows of one call, by its hash."""
+    written = enqueue.parameters(task_name, args or (), kwargs or {})
+    return manager.get_queryset().filter(task_hash=enqueue.fingerprint(task_name, written))
+
+
+def params(row: Task) -> tuple[Any, dict[str, Any]]:
+    """The arguments of a row, as the function gets them."""
+    return codec.load_call(row.task_params)
+
+
+def find_available(manager: TaskManager, queue: str | None = None) -> Any:
+    now = timezone.now()
+    ready = manager.unlocked(now).filter(run_at__lte=now, failed_at=None)
+    if queue:
+        ready = ready.filter(queue=queue)
+    sign = "" if conf.lowest_number_first() else "-"
+    ready = ready.order_by(f"{sign}priority", "run_at")
+    run_async = getattr(project, "BACKGROUND_TASK_RUN_ASYNC", False)
+    return ready[: conf.threads()] if run_async else ready
+
+
+def lock(row: Task, locked_by: str) -> Task | None:
+    """Lock a row that is due and free, as the database has it; a stale instance does not count."""
+    return Task.objects.get(pk=row.pk) if claims.lock(row, locked_by) else None
+
+
+def from_db(model: type[Task], /, using: str, names: Any, values: Any, **options: Any) -> Any:
+    """An instance that remembers what the database had; see `save`."""
+    row = super(Task, model).from_db(using, names, values, **options)
+    db.remember(row)
+    return row
+
+
+def has_reached_max_attempts(row: Task) -> bool:
+    return bool(row.attempts >= policies.of(row.task_name).most_attempts)
+
+
+def increment_attempts(row: Task) -> None:
+    claims.count_attempt(row)
+
+
+def reschedule(row: Task, kind: Any, err: BaseException, traceback: Any) -> None:
+    """Record a failed attempt: back on the queue, or failed for good."""
+    if row.locked_by:
+        claims.count_attempt(row)
+    else:
+        claims.claim_row(row, upstream.tasks._runner.worker_name)
+    finish.record_alone(executor.failed(row, err.with_traceback(traceback)))
+
+
+def create_repetition(row: Task) -> Task | None:
+    """The next run of a repeating row, saved; None if it does not repeat, or no longer."""
+    return repeat(row)
+
+
+def holder_is_running(row: Task | CompletedTask) -> bool | None:
+    """Whether the worker that holds this row runs. None: nobody holds it, or nobody can tell.
+
+    By the age of the lock, which our workers renew; a pid says nothing about another host, and
+    on Windows asking after one ended the process.
+    """
+    if not row.locked_by:
+        return None
+    if isinstance(row, CompletedTask) or row.locked_at is None:
+        return False
+    if row.locked_by.isdigit():
+        return None  # a stock worker's process, on whichever host
+    ours = row.locked_by.startswith(db.OURS)
+    limit = conf.lease() * 2 if ours else conf.stock_lock_time()
+    return bool((timezone.now() - row.locked_at).total_seconds() < limit)
+
+
+holder_is_running.boolean = True  # type: ignore[attr-defined]

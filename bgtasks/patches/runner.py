@@ -1,0 +1,143 @@
+"""What takes the place of upstream's runner: one row at a time, in this process.
+
+Our workers do not use it. Projects do that have a runner of their own, `process_tasks` in a test,
+and whoever calls upstream's ``tasks.run_task``.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from typing import Any
+from weakref import WeakValueDictionary
+
+from background_task import tasks as upstream
+from background_task.exceptions import BackgroundTaskError
+from background_task.models import Task
+from django.db import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    connections,
+)
+
+from bgtasks.queue import claims, enqueue, finish, progress
+from bgtasks.queue import database as db
+from bgtasks.queue.claimed_row import ClaimedRow
+from bgtasks.queue.ending import Ending
+from bgtasks.running import executor
+from bgtasks.running.run import Run, Runs, claimed_here
+from bgtasks.tasks.current import CurrentTask
+
+# The rows that `get_task_to_run` has claimed, on their way through upstream's code to
+# `run_in_process`: their attempts are counted already. Keyed by the instances' identities.
+_counted: WeakValueDictionary[int, Task] = WeakValueDictionary()
+
+
+def init_runner(runner: Any) -> None:
+    """Nothing to keep: the worker's name is asked for when it is needed."""
+
+
+def worker_name(runner: Any) -> str:
+    """Unique among hosts and processes, and a fork gets one of its own."""
+    if own := runner.__dict__.get("_bgtasks_own_name"):
+        return str(own)
+    pid: int | None
+    name: str
+    pid, name = runner.__dict__.get("_bgtasks_name", (None, ""))
+    if pid != os.getpid():
+        name = f"{socket.gethostname()[:40]}:{os.getpid()}:{secrets.token_hex(4)}"
+        runner.__dict__["_bgtasks_name"] = os.getpid(), name
+    return name
+
+
+def set_worker_name(runner: Any, name: str) -> None:
+    runner.__dict__["_bgtasks_own_name"] = name
+
+
+def get_task_to_run(runner: Any, registry: Any, queue: str | None = None) -> Task | None:
+    """Claim the most urgent ready row; None if there is none, or no database."""
+    try:
+        claims.release_expired()
+        queues = [queue] if queue else None
+        rows = claims.claim(runner.worker_name, list(registry._tasks), 1, queues)
+    except OperationalError as error:
+        upstream.logger.warning("Failed to retrieve tasks. Database unreachable: %s", error)
+        return None
+    if not rows:
+        return None
+    _counted[id(rows[0])] = rows[0]
+    return rows[0]
+
+
+def run_in_process(proxy: Any, row: Task | None = None, *args: Any, **kwargs: Any) -> None:
+    """Run a row here and record its ending; without a row, run the function with arguments.
+
+    If a row waits for the same call, it is the one that is run, as ever.
+    """
+    if proxy.task_function is None:
+        raise BackgroundTaskError("Function is None, can't execute!")
+    counted = row is not None and _counted.pop(id(row), None) is row
+    if row is None:
+        row = _waiting_row(proxy, args, kwargs)
+        counted = row is not None
+    elif not row.locked_by or row.locked_by.startswith(db.OURS):
+        # Read a while ago: nobody's then, or another worker's.
+        counted = claims.claim_row(row, upstream.tasks._runner.worker_name)
+        if not counted:
+            upstream.logger.warning("Not running %s (id %s): another worker has it.", row, row.pk)
+            return
+    if row is None:
+        # Runs as a task does, and leaves no trace: there is no row to leave it on.
+        params = enqueue.parameters(proxy.name, args, kwargs)
+        row = Task(task_name=proxy.name, task_params=params)
+        executor.run(Run(ClaimedRow(row), proxy.task_function, None, CurrentTask(row)))
+        return
+    if not counted:
+        claims.count_attempt(row)
+    _settle(executor.run(Runs(progress.writer()).of(claimed_here(row), proxy.task_function)))
+
+
+def _waiting_row(proxy: Any, args: Any, kwargs: Any) -> Task | None:
+    params = enqueue.parameters(proxy.name, args, kwargs)
+    waiting = enqueue.waiting(enqueue.fingerprint(proxy.name, params), proxy.queue)
+    row: Task | None = waiting.order_by("pk").first()
+    if row is not None and claims.claim_row(row, upstream.tasks._runner.worker_name):
+        return row
+    return None
+
+
+def _settle(ending: Ending) -> None:
+    """Record an ending, if need be when the database is back."""
+    kept = None
+    while kept is None:
+        try:
+            kept = finish.record_alone(ending)
+        except (DataError, IntegrityError):
+            raise
+        except (DatabaseError, InterfaceError) as error:
+            if db.connection().in_atomic_block:
+                raise
+            upstream.logger.warning(
+                "The ending of %s waits for the database: %s", ending.row, error
+            )
+            connections.close_all()
+            time.sleep(1)
+    if not kept:
+        upstream.logger.warning(
+            "The ending of %s (id %s) is not recorded: another worker has it now.",
+            ending.row,
+            ending.row.pk,
+        )
+
+
+def run_task(registry: Any, task_name: Task | str, args: Any = None, kwargs: Any = None) -> None:
+    """Run a row, or a task by its name, in this process and to its end."""
+    if isinstance(task_name, Task):
+        registry._bg_runner(registry._tasks[task_name.task_name], task_name)
+    else:
+        registry._bg_runner(registry._tasks[task_name], None, *(args or ()), **(kwargs or {}))
