@@ -24,6 +24,7 @@ from bgtasks.queue import claims, enqueue
 from bgtasks.results import AsyncResult
 from bgtasks.running import inline
 from bgtasks.running.eager import CLAIM, LIMIT, call_of, call_text, is_from_outside
+from bgtasks.running.run import claimed_here
 from bgtasks.serialize import codec
 from bgtasks.tasks import registry
 
@@ -82,7 +83,7 @@ def run_pending(
                 continue  # another thread was faster
             if row.repeat > 0:
                 repeated.add(row.task_hash)
-            failure = inline.run(row)
+            failure = inline.run(claimed_here(row))
             ran.append(AsyncResult(row))
             if failure and (raise_failures or is_from_outside(failure)):
                 failure.add_note(_advice(row))

@@ -38,6 +38,7 @@ from bgtasks.queue import claims, enqueue, outcomes
 from bgtasks.queue import database as db
 from bgtasks.results import AsyncResult
 from bgtasks.running import inline
+from bgtasks.running.run import claimed_here
 from bgtasks.serialize import codec
 from bgtasks.tasks.decorator import background
 
@@ -173,7 +174,7 @@ def _run_here(
         row = _submit(call_once, path, args, kwargs, name, own)
         # Before anybody else can see it. In eager mode it has run already.
         held = claims.claim_row(row, upstream.tasks._runner.worker_name)
-    failure = inline.run(row, hooks_wait=True) if held else None
+    failure = inline.run(claimed_here(row), hooks_wait=True) if held else None
     if hook and (ended := fetch(str(row.pk))):
         runnable(hook)(ended)
     if failure:

@@ -11,8 +11,6 @@ from django.utils.module_loading import import_string
 from bgtasks import conf
 from bgtasks.exceptions import InvalidMailSettings
 
-OURS = "bgtasks.mail.BackgroundEmailBackend"
-
 
 def mailers_setting() -> dict[str, Any] | None:
     """The setting that takes the place of EMAIL_BACKEND from Django 6.1 on."""
@@ -26,7 +24,8 @@ def check_settings(mailer: str | None) -> None:
         _check_backend(conf.mail_backend(), "BGTASKS_EMAIL_BACKEND")
     elif mailer is None or mailer not in mailers:
         raise InvalidMailSettings(
-            f"The mailer with {OURS} names the mailer {mailer!r} to send by. Name one of MAILERS "
+            f"The mailer with bgtasks.mail.BackgroundEmailBackend names the mailer "
+            f"{mailer!r} to send by. Name one of MAILERS "
             'that really sends, for example "OPTIONS": {"mailer": "smtp"}. MAILERS has '
             f"{', '.join(mailers)}."
         )

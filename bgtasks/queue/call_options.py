@@ -12,32 +12,28 @@ from django.db import DataError, transaction
 
 from bgtasks.models import CallOptions
 from bgtasks.queue import database as db
+from bgtasks.queue.claimed_row import read_options
 
 
 def insert(row: Task, options: Mapping[str, Any]) -> None:
     """Write the options of a new row; nothing for none."""
     if options:
-        db.set_options(row, _upsert(row.pk, options))
+        _upsert(row.pk, options)
 
 
-def _upsert(task_id: int, options: Mapping[str, Any]) -> str:
-    text = json.dumps(options)
+def _upsert(task_id: int, options: Mapping[str, Any]) -> None:
     db.execute(
         # A row of the same id may have had options before the table was remade.
         f"INSERT INTO {db.OPTIONS} (task_id, options) VALUES (%s, %s) "
         "ON CONFLICT (task_id) DO UPDATE SET options = excluded.options",
-        [task_id, text],
+        [task_id, json.dumps(options)],
     )
-    return text
 
 
 def load(row: Task) -> dict[str, Any]:
-    """The options of a row, fetched unless it was claimed with them."""
-    if not row.__dict__.get("_bgtasks_options"):
-        found = CallOptions.objects.using(db.alias()).filter(pk=row.pk)
-        for (text,) in found.values_list("options"):
-            db.set_options(row, text)
-    return db.options_of(row)
+    """The options of a row, from the database. A `ClaimedRow` has them already."""
+    found = CallOptions.objects.using(db.alias()).filter(pk=row.pk)
+    return read_options(found.values_list("options", flat=True).first())
 
 
 def keep_slot(row: Task) -> None:
@@ -50,8 +46,7 @@ def keep_slot(row: Task) -> None:
     try:
         with transaction.atomic(using=db.alias()):  # a date may fail to be fetched
             if "slot" not in (options := load(row)):
-                options = {**options, "slot": row.run_at.isoformat()}
-                db.set_options(row, _upsert(row.pk, options))
+                _upsert(row.pk, {**options, "slot": row.run_at.isoformat()})
     except (ArithmeticError, ValueError, AttributeError, DataError, Task.DoesNotExist):
         return  # what has no date has no phase
 

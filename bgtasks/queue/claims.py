@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from background_task.models import Task
 from django.db.models import F, Q, QuerySet
@@ -60,7 +60,7 @@ def claim(
         queues: only rows of these queues; None for all.
         worker: claim only while this worker stands in the workers' table.
     """
-    return Frontier(names, queues, worker).take(token, limit)
+    return [claimed.row for claimed in Frontier(names, queues, worker).take(token, limit)]
 
 
 def claim_row(row: Task, token: str) -> bool:
@@ -96,10 +96,26 @@ def take_over(row: Task, token: str, claim: str | None) -> str | None:
     return claim or ""
 
 
+def unlocked(rows: QuerySet[Task], now: datetime) -> QuerySet[Task]:
+    """Those that nobody holds, or held by a lock that has expired."""
+    return rows.exclude(locked_by__isnull=False, locked_at__gte=_expiry(now))
+
+
+def locked(rows: QuerySet[Task], now: datetime) -> QuerySet[Task]:
+    """Those that somebody holds by a lock that has not expired."""
+    return rows.filter(locked_by__isnull=False, locked_at__gte=_expiry(now))
+
+
+def _expiry(now: datetime) -> datetime:
+    return now - timedelta(seconds=conf.stock_lock_time())
+
+
 def lock(row: Task, token: str) -> bool:
     """Lock a row that is due and free or whose lock has expired, without counting an attempt."""
     now = timezone.now()
-    free = Task.objects.unlocked(now).filter(pk=row.pk, run_at__lte=now, failed_at=None)
+    free = unlocked(Task.objects.get_queryset(), now).filter(
+        pk=row.pk, run_at__lte=now, failed_at=None
+    )
     return bool(free.update(locked_by=token, locked_at=now))
 
 

@@ -233,24 +233,12 @@ def remember(row: Task) -> None:
     row._bgtasks_known = {name: row.__dict__[name] for name in _ATTNAMES if name in row.__dict__}
 
 
+def known(row: Task) -> dict[str, Any]:
+    """What the database had when an instance was read or saved; empty for a new one."""
+    return row.__dict__.get("_bgtasks_known") or {}
+
+
 _ATTNAMES = [field.attname for field in Task._meta.concrete_fields]
-
-
-def set_options(row: Task, options: str) -> None:
-    """Keep on a row what its call asked for; see `CallOptions`.
-
-    What cannot be read is kept as ``broken``: the run fails for it, and no other row.
-    """
-    try:
-        found = json.loads(options)
-    except (ValueError, RecursionError) as error:
-        found = {"broken": str(error)}
-    row._bgtasks_options = found if isinstance(found, dict) else {"broken": "it is no object"}
-
-
-def options_of(row: Task) -> dict[str, Any]:
-    """What the row's call asked for, as it was claimed; empty for most."""
-    return row.__dict__.get("_bgtasks_options") or {}
 
 
 def columns(table: str = TASKS) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from background_task.models import Task
 
 from bgtasks.models import Attempt
-from bgtasks.queue import database as db
 from bgtasks.tasks import policies
 
 
@@ -26,6 +27,7 @@ class Ending:
         exception: what it raised, as `bgtasks.serialize.remote_errors.describe` gives it.
         started_at: when this attempt began; None if it did not.
         cancelled: it is not wanted any more; `error` says why.
+        options: what the row's call asked for; None if that was not read, empty for nothing.
         snoozed: it has not been run, as it were, and comes back after `delay`.
     """
 
@@ -39,6 +41,7 @@ class Ending:
     started_at: datetime | None = None
     cancelled: bool = False
     snoozed: bool = False
+    options: Mapping[str, Any] | None = None
 
     @property
     def again(self) -> bool:
@@ -52,7 +55,7 @@ class Ending:
     def alone(self) -> bool:
         """Whether this must be recorded by itself, also where nobody listens."""
         plain = self.succeeded and not self.snoozed and self.row.repeat == 0
-        return not plain or "then" in db.options_of(self.row)
+        return not plain or "then" in (self.options or {})
 
 
 def stopped_run(row: Task, story: str) -> Ending:

@@ -111,7 +111,7 @@ def _complete(ending: Ending) -> bool:
     _tell_of(row, instance, signals.task_successful if ending.succeeded else signals.task_failed)
     if not ending.cancelled:
         _repeat_if_possible(row, instance)
-    _enqueue_what_follows(row)
+    _enqueue_what_follows(ending)
     _remove_and_tell([row])
     notify.tell_ended([row.pk])
     return True
@@ -123,9 +123,10 @@ def _state(ending: Ending) -> Outcome.State:
     return Outcome.State.SUCCEEDED if ending.succeeded else Outcome.State.FAILED
 
 
-def _enqueue_what_follows(row: Task) -> None:
+def _enqueue_what_follows(ending: Ending) -> None:
     """Enqueue the row that the call asked for, for when this one has ended."""
-    if following := call_options.load(row).get("then"):
+    row = ending.row
+    if following := (ending.options or call_options.load(row)).get("then"):
         params = enqueue.parameters(following, [row.pk], {})
         enqueue.insert(
             Task(

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from background_task.models import Task
 from django.utils import timezone
 
 from bgtasks import conf
 from bgtasks.clock import elapsed
 from bgtasks.queue import database as db
+from bgtasks.queue.claimed_row import ClaimedRow, read_options
 from bgtasks.queue.indexes import FREE
 
 # What may read much and find little, a level from its head, or past the rows of others, is done
@@ -33,6 +33,7 @@ LATE = timedelta(seconds=5)
 # How many levels are looked at in one statement, and how far ahead for what becomes ready.
 LEVELS = 200
 HORIZON = timedelta(hours=1)
+NO_OPTIONS: dict[str, Any] = {}
 NO_QUEUES: Sequence[str | None] = (None,)
 # int4; a row that somebody set to the end of it must not fail the claim of its neighbours.
 MOST_ATTEMPTS = 2**31 - 1
@@ -93,7 +94,7 @@ class Frontier:
         self._look_at = 0.0
         self._last: Any = None
 
-    def take(self, token: str, limit: int) -> list[Task]:
+    def take(self, token: str, limit: int) -> list[ClaimedRow]:
         """Claim up to ``limit`` ready rows, the most urgent first.
 
         Each level's in one statement: no other worker takes the same rows, and a crash leaves
@@ -164,8 +165,8 @@ class Frontier:
         self._last = found[-1][1] if more else None
         return more
 
-    def _advance(self, token: str, limit: int) -> list[Task]:
-        rows: list[Task] = []
+    def _advance(self, token: str, limit: int) -> list[ClaimedRow]:
+        rows: list[ClaimedRow] = []
         while self._ready and len(rows) < limit:
             level = self._ready[0]
             wanted = limit - len(rows)
@@ -175,9 +176,11 @@ class Frontier:
                 self._ready.pop(0)
         return rows
 
-    def _claim(self, level: Level, token: str, limit: int) -> list[Task]:
+    def _claim(self, level: Level, token: str, limit: int) -> list[ClaimedRow]:
+        # Before the claim: who is frozen in the middle of it must not take it for fresh.
+        began = elapsed()
         with self._writing() as wrote:
-            began, now = elapsed(), timezone.now()
+            now = timezone.now()
             from_head = level.after is None or began >= level.from_head_at
             after = None if from_head else level.after
             found = db.fetch(*_claim(level, after, self._names, self._worker, now, token, limit))
@@ -194,10 +197,10 @@ class Frontier:
         else:
             level.after = db.moment(now - LATE), 0
         rows = db.instances(row[:-3] for row in found)
-        for row, (*_, options) in zip(rows, found, strict=True):
-            if options is not None:
-                db.set_options(row, options)
-        return rows
+        return [
+            ClaimedRow(row, began, read_options(options) if options is not None else NO_OPTIONS)
+            for row, (*_, options) in zip(rows, found, strict=True)
+        ]
 
 
 def _most_urgent_first(levels: list[Level]) -> list[Level]:

@@ -12,7 +12,9 @@ from django.utils import timezone
 from bgtasks import conf
 from bgtasks.queue import claims, enqueue
 from bgtasks.queue import database as db
+from bgtasks.queue.claimed_row import ClaimedRow
 from bgtasks.running import inline
+from bgtasks.running.run import claimed_here
 from bgtasks.serialize import codec
 from bgtasks.tasks import registry
 
@@ -53,16 +55,17 @@ def _run_until_later(task_id: int) -> None:
         ready = claims.free().filter(pk=task_id, run_at__lte=timezone.now()).first()
         if ready is None or not claims.claim_row(ready, CLAIM):
             return
-        failure = inline.run(ready)
-        run_eagerly(_following(ready))
+        claimed = claimed_here(ready)
+        failure = inline.run(claimed)
+        run_eagerly(_following(claimed))
         if failure and (conf.eager_propagates() or is_from_outside(failure)):
             raise failure
     raise AssertionError(f"{call_of(ready)} was run {LIMIT} times, and is not done.")
 
 
-def _following(row: Task) -> Task | None:
+def _following(claimed: ClaimedRow) -> Task | None:
     """The row that this one's call asked for, for when it has ended."""
-    name = db.options_of(row).get("then")
+    row, name = claimed.row, claimed.options.get("then")
     if not name:
         return None
     task_hash = enqueue.fingerprint(name, enqueue.parameters(name, [row.pk], {}))

@@ -7,6 +7,7 @@ import logging
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from inspect import isawaitable
 from typing import Any, TypeVar
@@ -31,48 +32,49 @@ from bgtasks.exceptions import (
 )
 from bgtasks.models import Attempt
 from bgtasks.queue import receivers
-from bgtasks.queue.database import options_of
+from bgtasks.queue.claimed_row import ClaimedRow
 from bgtasks.queue.ending import Ending, stopped_run
 from bgtasks.results import AsyncResult
 from bgtasks.running.isolation import Surroundings, tidy_shared
+from bgtasks.running.run import Run
 from bgtasks.serialize import codec, remote_errors
 from bgtasks.tasks import current, policies
 from bgtasks.tasks.backoff import retry_delay
-from bgtasks.tasks.current import CurrentTask
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def run(
-    row: Task,
-    function: Callable[..., Any],
-    limit: float | None = None,
-    around: Surroundings | None = None,
-    task: CurrentTask | None = None,
-) -> Ending:
-    """Run a row's function with its arguments.
+def run(run: Run, around: Surroundings | None = None) -> Ending:
+    """Run a row's function with its arguments. It never raises.
 
-    Whatever it raises, SystemExit and KeyboardInterrupt included, is a failed attempt. The
-    function starts with fresh context variables, no active translation or time zone, and
-    usable connections with no transaction open.
+    Whatever the function raises, SystemExit and KeyboardInterrupt included, is a failed attempt.
+    The function starts with fresh context variables, no active translation or time zone, and
+    usable connections with no transaction open. A coroutine is cancelled when its limit is over. A
+    plain function cannot be interrupted; the supervisor ends its process.
 
     Args:
-        limit: seconds after which a coroutine is cancelled. A plain function cannot be
-            interrupted; the supervisor ends its process.
         around: kept by a thread that runs many, which saves looking at the same things twice.
-        task: what the function finds as the current task.
     """
-    around = around or Surroundings()
-    task = task or CurrentTask(row, limit)
+    row, around = run.claimed.row, around or Surroundings()
+    try:
+        ending = _run(run, around)
+    except BaseException as error:  # ours, not the task's: that is caught where it runs
+        ending = fallen(row, error)
+    ending.options = run.claimed.options
+    return ending
+
+
+def _run(run: Run, around: Surroundings) -> Ending:
+    row = run.claimed.row
     receivers.send(signals.task_started, Task)
     try:
         around.enter()
-        args, kwargs = arguments(row)
+        args, kwargs = arguments(run.claimed)
         context = around.context()
-        context.run(current.enter, task)
+        context.run(current.enter, run.task)
         try:
-            result = context.run(_call, function, args, kwargs, limit)
+            result = context.run(_call, run.function, args, kwargs, run.limit)
         finally:
             leaks = around.leave()
         if leaks:
@@ -80,52 +82,68 @@ def run(
         ending = _succeeded(row, result)
     except BaseException as error:
         ending = failed(row, error)
-    ending.started_at = task.started_at
+    ending.started_at = run.task.started_at
     if signals.task_finished.receivers:
         receivers.send(signals.task_finished, Task)
         around.distrust()
     return ending
 
 
-async def run_coroutine(
-    row: Task,
-    function: Callable[..., Awaitable[Any]],
-    limit: float | None,
-    stopped: Callable[[], str],
-    task: CurrentTask | None = None,
-) -> Ending:
-    """Run a row's coroutine function, with many others in one event loop.
+@dataclass(slots=True)
+class Cancellation:
+    """Why a worker cancels a run.
+
+    Attributes:
+        why: set before the cancellation; empty as long as the worker lets it run.
+    """
+
+    why: str = ""
+
+
+async def run_coroutine(run: Run, cancellation: Cancellation) -> Ending:
+    """Run a row's coroutine function, with many others in one event loop. Raises `Unstarted` alone.
 
     As `run` does, but that the ORM's thread and connection are shared by all: a transaction
     left open there is rolled back and logged, and nobody can tell whose it was.
 
     Args:
-        limit: seconds after which it is cancelled.
-        stopped: why its worker cancels it, if that does.
+        cancellation: filled in by the worker before it cancels this run.
 
     Raises:
-        Unstarted: that came before it was called.
+        Unstarted: it was cancelled before its function was called.
     """
-    task = task or CurrentTask(row, limit)
+    try:
+        ending = await _run_coroutine(run, cancellation)
+    except Unstarted:
+        raise
+    except BaseException as error:  # ours, not the task's: that is caught where it runs
+        ending = fallen(run.claimed.row, error)
+    ending.options = run.claimed.options
+    return ending
+
+
+async def _run_coroutine(run: Run, cancellation: Cancellation) -> Ending:
+    row = run.claimed.row
     try:
         await _send(signals.task_started)
     except asyncio.CancelledError:
         raise Unstarted from None
     try:
         tidy_shared()
-        args, kwargs = arguments(row)
-        current.enter(task)  # the context is this asyncio task's own
+        args, kwargs = arguments(run.claimed)
+        current.enter(run.task)  # the context is this asyncio task's own
         translation.deactivate()
         timezone.deactivate()
-        ending = _succeeded(row, await _cancelled_in_time(function(*args, **kwargs), limit))
+        result = await _cancelled_in_time(run.function(*args, **kwargs), run.limit)
+        ending = _succeeded(row, result)
     except asyncio.CancelledError as error:
-        if why := stopped():
-            ending = stopped_run(row, f"{why}.")
+        if cancellation.why:
+            ending = stopped_run(row, f"{cancellation.why}.")
         else:
             ending = await _uncancelled(_failed(row, error))
     except BaseException as error:
         ending = await _uncancelled(_failed(row, error))
-    ending.started_at = task.started_at
+    ending.started_at = run.task.started_at
     tidy_shared()
     await _uncancelled(_send(signals.task_finished))
     return ending
@@ -186,18 +204,19 @@ class Unstarted(Exception):
     """A coroutine that was cancelled before it began."""
 
 
-def arguments(row: Task) -> tuple[list[Any], dict[str, Any]]:
+def arguments(claimed: ClaimedRow) -> tuple[list[Any], dict[str, Any]]:
     """The arguments that a row carries.
 
     Raises:
         BrokenRow: they are not what an enqueue would have written.
         Cancel: the row has expired.
     """
-    if broken := options_of(row).get("broken"):
+    row = claimed.row
+    if broken := claimed.options.get("broken"):
         raise BrokenRow(
             f"The options of task {row.task_name} (id {row.pk}) cannot be read: {broken}."
         )
-    expires = options_of(row).get("expires")
+    expires = claimed.options.get("expires")
     if expires is not None and timezone.now().timestamp() > expires:
         raise Cancel("it has expired")
     try:

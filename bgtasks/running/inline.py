@@ -19,28 +19,26 @@ from django.db import DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from bgtasks.exceptions import Retry
-from bgtasks.queue import call_options, finish, progress
+from bgtasks.queue import finish, progress
+from bgtasks.queue.claimed_row import ClaimedRow
 from bgtasks.running import executor
 from bgtasks.running.isolation import Surroundings
-from bgtasks.tasks import policies, registry
-from bgtasks.tasks.current import CurrentTask
+from bgtasks.running.run import Runs
 
 logger = logging.getLogger(__name__)
 
 
-def run(row: Task, hooks_wait: bool = False) -> BaseException | None:
+def run(claimed: ClaimedRow, hooks_wait: bool = False) -> BaseException | None:
     """Run a row that we hold and record its ending; returns what it raised, if it has failed.
 
     Args:
         hooks_wait: what it wants done on commit waits for the transaction around it. Else that is
             done when it has ended, as if there were none.
     """
-    limit = call_options.load(row).get("timeout") or policies.of(row.task_name).limit
-    task = CurrentTask(row, limit, progress.writer(), lonely=True)
-    with _failures_of(row) as failures:
-        function = registry.find(row.task_name).task_function
-        ending = executor.run(row, function, limit, _Around(row, hooks_wait), task)
-    progress.write([task])
+    run = Runs(progress.writer(), lonely=True).of(claimed)
+    with _failures_of(claimed.row) as failures:
+        ending = executor.run(run, _Around(claimed.row, hooks_wait))
+    progress.write([run.task])
     finish.record_alone(ending)
     return failures[0] if failures else None
 

@@ -1,0 +1,71 @@
+"""A claimed row made ready to run: its function, its limit and what the task may know of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from background_task.models import Task
+
+from bgtasks.queue import call_options
+from bgtasks.queue.claimed_row import ClaimedRow
+from bgtasks.tasks import policies, registry
+from bgtasks.tasks.current import CurrentTask
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One attempt of a row, before it starts.
+
+    Attributes:
+        claimed: the row, with the options of its call.
+        function: the task's function.
+        limit: seconds that it may take; None for no limit.
+        task: what the function finds as the current task.
+    """
+
+    claimed: ClaimedRow
+    function: Callable[..., Any]
+    limit: float | None
+    task: CurrentTask
+
+
+class Runs:
+    """Makes the runs of claimed rows: for workers, for tests, and for calls that run at once.
+
+    Args:
+        report: called with a current task when it has reported its progress.
+        lonely: whether its worker runs one task at a time.
+    """
+
+    def __init__(
+        self, report: Callable[[CurrentTask], None] | None = None, lonely: bool = False
+    ) -> None:
+        self._report = report
+        self._lonely = lonely
+        self._found: dict[str, tuple[Callable[..., Any], float | None]] = {}
+
+    def of(self, claimed: ClaimedRow, function: Callable[..., Any] | None = None) -> Run:
+        """The run of a claimed row.
+
+        Args:
+            function: of the task; None: the one that is registered.
+
+        Raises:
+            KeyError: no task of that name is known here.
+        """
+        name = claimed.row.task_name
+        found = self._found.get(name)
+        if found is None:
+            function = function or registry.find(name).task_function
+            found = self._found[name] = function, policies.of(name).limit
+        function, limit = found
+        limit = claimed.options.get("timeout") or limit
+        lonely = self._lonely and not claimed.is_coroutine
+        return Run(claimed, function, limit, CurrentTask(claimed.row, limit, self._report, lonely))
+
+
+def claimed_here(row: Task) -> ClaimedRow:
+    """A row that this process has taken by itself, with the options that the database has."""
+    return ClaimedRow(row, options=call_options.load(row))

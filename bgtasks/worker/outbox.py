@@ -1,0 +1,71 @@
+"""What the runs of a worker have come to, until it is recorded."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from bgtasks.queue.ending import Ending
+from bgtasks.tasks.current import CurrentTask
+from bgtasks.worker.bell import KeeperBell
+
+
+class Outbox:
+    """Endings and progress, from those who run rows to the thread that records them.
+
+    Args:
+        lock: of the workload. Whoever calls `put`, `take`, `put_back` or `held` holds it.
+        bell: of the keeper.
+
+    Attributes:
+        unrecorded: how many endings are not in the database yet, with those being recorded.
+    """
+
+    def __init__(self, lock: threading.Condition, bell: KeeperBell) -> None:
+        self._lock = lock
+        self._bell = bell
+        self._endings: list[Ending] = []
+        self._being_recorded: set[int] = set()
+        self._reported: list[CurrentTask] = []
+        self.unrecorded = 0
+
+    def __len__(self) -> int:
+        """How many endings are to be taken."""
+        return len(self._endings)
+
+    def put(self, ending: Ending) -> None:
+        self._endings.append(ending)
+        self.unrecorded += 1
+
+    def take(self) -> list[Ending]:
+        """The endings since the last time. They are held until they are put back or recorded."""
+        taken, self._endings = self._endings, []
+        self._being_recorded |= {ending.row.pk for ending in taken}
+        return taken
+
+    def put_back(self, taken: Sequence[Ending], rest: Sequence[Ending]) -> None:
+        """What was taken is recorded, but for the rest of it."""
+        self._being_recorded -= {ending.row.pk for ending in taken}
+        self._endings = [*rest, *self._endings]
+        self.unrecorded -= len(taken) - len(rest)
+
+    def held(self) -> set[int]:
+        """The ids of the rows whose endings are not in the database yet."""
+        return self._being_recorded | {ending.row.pk for ending in self._endings}
+
+    def report(self, task: CurrentTask) -> None:
+        """A running task has reported its progress, for the first time since the last write."""
+        with self._lock:
+            self._reported.append(task)
+        self._bell.ring()
+
+    @property
+    def has_progress(self) -> bool:
+        """Whether a task has reported its progress since the last `take_progress`."""
+        return bool(self._reported)
+
+    def take_progress(self) -> list[CurrentTask]:
+        """The tasks that have reported their progress since the last time."""
+        with self._lock:
+            reported, self._reported = self._reported, []
+            return reported
