@@ -136,7 +136,7 @@ class AsyncResult:
         state = self._look()
         if state.outcome is None:
             state = self._wait(until, timeout)
-        return self._taken(state, propagate)
+        return _taken(state, propagate)
 
     async def aget(self, timeout: float | None = None, propagate: bool = True) -> Any:
         """As `get`, for coroutines: the event loop goes on meanwhile, and no thread waits."""
@@ -147,9 +147,9 @@ class AsyncResult:
                 while (state := await look()).outcome is None:
                     left = STILL_THERE if until is None else until - elapsed()
                     if left <= 0:
-                        raise await sync_to_async(self._too_late)(state, timeout)
+                        raise await sync_to_async(_too_late)(self.id, state, timeout)
                     await waiter.wait(min(left, STILL_THERE))
-        return await sync_to_async(self._taken)(state, propagate)
+        return await sync_to_async(_taken)(state, propagate)
 
     def _look(self) -> outcomes.State:
         """Where it stands, unless that cannot change while somebody waits here."""
@@ -157,25 +157,6 @@ class AsyncResult:
         if state.outcome is None:
             _refuse_to_block(self)
         return state
-
-    def _taken(self, state: outcomes.State, propagate: bool) -> Any:
-        if state.outcome == Outcome.State.SUCCEEDED:
-            return _value(state)
-        error = _error(state)
-        if propagate:
-            raise error
-        return error
-
-    def _too_late(self, state: outcomes.State, timeout: float | None) -> ResultTimeout:
-        told = f"Task {self.id} has not ended within {timeout} s; it is {_status(state)}"
-        if state.running:
-            return ResultTimeout(f"{told}: a worker has it.")
-        if state.attempts:
-            return ResultTimeout(
-                f"{told}: attempt {state.attempts} did not succeed "
-                f"({outcomes.trouble(self.id)}), and it waits to be tried again."
-            )
-        return ResultTimeout(f"{told}, and was not tried yet. {_workers()}")
 
     def revoke(self, terminate: bool = False) -> bool:
         """Call it off, unless it has ended or a worker has it.
@@ -205,7 +186,7 @@ class AsyncResult:
             while (state := self._find()).outcome is None:
                 left = wait if until is None else min(wait, until - elapsed())
                 if left <= 0:
-                    raise self._too_late(state, timeout)
+                    raise _too_late(self.id, state, timeout)
                 if not (listening.prepare() or hear(listening, left)):
                     if wait < LONGEST <= wait * 2 and not Worker.objects.using(db.alias()).exists():
                         logger.warning("get() waits for task %s. %s", self.id, _workers())
@@ -213,6 +194,27 @@ class AsyncResult:
             return state
         finally:
             listening.close()
+
+
+def _taken(state: outcomes.State, propagate: bool) -> Any:
+    if state.outcome == Outcome.State.SUCCEEDED:
+        return _value(state)
+    error = _error(state)
+    if propagate:
+        raise error
+    return error
+
+
+def _too_late(task_id: int, state: outcomes.State, timeout: float | None) -> ResultTimeout:
+    told = f"Task {task_id} has not ended within {timeout} s; it is {_status(state)}"
+    if state.running:
+        return ResultTimeout(f"{told}: a worker has it.")
+    if state.attempts:
+        return ResultTimeout(
+            f"{told}: attempt {state.attempts} did not succeed "
+            f"({outcomes.trouble(task_id)}), and it waits to be tried again."
+        )
+    return ResultTimeout(f"{told}, and was not tried yet. {_workers()}")
 
 
 def _workers() -> str:

@@ -15,10 +15,10 @@ from django.db import connections
 
 from bgtasks.clock import elapsed
 from bgtasks.queue.claims import Claimant
+from bgtasks.worker.lane import slots_for
 from bgtasks.worker.options import Options
 from bgtasks.worker.shared_state import Marks
 from bgtasks.worker.worker import Worker
-from bgtasks.worker.workload import slots_for
 
 logger = logging.getLogger(__name__)
 

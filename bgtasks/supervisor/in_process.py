@@ -17,11 +17,11 @@ from bgtasks.queue.claims import Claimant
 from bgtasks.supervisor.lease import Lease
 from bgtasks.supervisor.one_by_one import cannot_share
 from bgtasks.supervisor.revocations import EVERY, Revocations
+from bgtasks.worker.lane import slots_for
 from bgtasks.worker.options import Options
 from bgtasks.worker.shared_state import Marks
 from bgtasks.worker.wakeup import WakeUp
 from bgtasks.worker.worker import Worker
-from bgtasks.worker.workload import slots_for
 
 logger = logging.getLogger(__name__)
 

@@ -41,6 +41,9 @@ CLEANING_UP = 0.1
 TWICE = 1.0
 
 
+Handler = Callable[[int, FrameType | None], None]
+
+
 class Supervisor:
     """Runs ``options.processes`` children until it is told to stop."""
 
@@ -66,7 +69,7 @@ class Supervisor:
     def run(self) -> None:
         """Run until stopped, drained or out of time."""
         ends_at = elapsed() + self._options.duration if self._options.duration else None
-        with self._signals() as wait:
+        with _handling(self._handle) as wait:
             if not self._acquire(wait, ends_at):
                 return
             self._say("ready")
@@ -77,8 +80,8 @@ class Supervisor:
                 if self._stopping:
                     self._say("stopping: what runs may finish, unless I am told again")
                 self._spawn_missing()
-                wait(min(self._supervise(), self._until(ends_at)))
-            self._leave()
+                wait(min(self._supervise(), _until(ends_at)))
+            _leave(self._lease)
             self._say("stopped")
 
     def _say(self, what: str) -> None:
@@ -117,12 +120,9 @@ class Supervisor:
             return 0.1 if self._dead else 0.0
         if self._dead or self._deadline is not None:
             due = min(due, 0.1)
-        due = min(due, self._until(self._strays_at))
+        due = min(due, _until(self._strays_at))
         spawn_at = self._spawn_at if self._missing() else None
-        return min(due, self._look_every(), self._until(spawn_at))
-
-    def _until(self, moment: float | None) -> float:
-        return 5.0 if moment is None else max(0.0, moment - elapsed())
+        return min(due, self._look_every(), _until(spawn_at))
 
     def _done(self) -> bool:
         if self._children or self._dead:
@@ -296,13 +296,6 @@ class Supervisor:
             if elapsed() >= self._deadline:
                 child.end()
 
-    def _leave(self) -> None:
-        try:
-            self._lease.release()
-        except (DatabaseError, InterfaceError) as error:
-            logger.warning("Left without signing off (%s); others will notice.", error)
-        connections.close_all()
-
     def _start_over(self, error: LeaseLost) -> None:
         """Others took our rows. What our children run now is no longer ours to finish."""
         logger.error("%s Ending its children and starting anew.", error)
@@ -330,32 +323,6 @@ class Supervisor:
 
     # --- signals
 
-    @contextmanager
-    def _signals(self) -> Iterator[Callable[[float], None]]:
-        """Handle signals; yields a function that sleeps until one comes or a time is over."""
-        reader, writer = os.pipe()
-        os.set_blocking(reader, False)
-        os.set_blocking(writer, False)
-        handlers = {number: signal.getsignal(number) for number in SIGNALS}
-        for number, handler in handlers.items():
-            # Under nohup the hangup stays ignored.
-            if number != signal.SIGHUP or handler is not signal.SIG_IGN:
-                signal.signal(number, self._handle)
-        wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-
-        def wait(timeout: float) -> None:
-            if readable(reader, timeout):
-                os.read(reader, 4096)
-
-        try:
-            yield wait
-        finally:
-            signal.set_wakeup_fd(wakeup)
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-            os.close(reader)
-            os.close(writer)
-
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         """Note what a signal asks for; the loop does it."""
         if signum in {signal.SIGUSR1, signal.SIGUSR2}:
@@ -373,3 +340,43 @@ class Supervisor:
             # pass on the same Ctrl-C.
             elif now - self._told_at > TWICE:
                 self._deadline = now
+
+
+@contextmanager
+def _handling(handle: Handler) -> Iterator[Callable[[float], None]]:
+    """Have signals handled; yields a function that sleeps until one comes or a time is over."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in handlers.items():
+        # Under nohup the hangup stays ignored.
+        if number != signal.SIGHUP or handler is not signal.SIG_IGN:
+            signal.signal(number, handle)
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def wait(timeout: float) -> None:
+        if readable(reader, timeout):
+            os.read(reader, 4096)
+
+    try:
+        yield wait
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        os.close(reader)
+        os.close(writer)
+
+
+def _leave(lease: Lease) -> None:
+    try:
+        lease.release()
+    except (DatabaseError, InterfaceError) as error:
+        logger.warning("Left without signing off (%s); others will notice.", error)
+    connections.close_all()
+
+
+def _until(moment: float | None) -> float:
+    """Seconds until a moment; a while if there is none."""
+    return 5.0 if moment is None else max(0.0, moment - elapsed())

@@ -11,9 +11,12 @@ from threading import Event
 import pytest
 from background_task.models import Task
 
+from bgtasks.queue.claimed_row import ClaimedRow
 from bgtasks.queue.ending import Ending
 from bgtasks.running import executor
+from bgtasks.running.run import Run
 from bgtasks.signals import task_finished, task_started
+from bgtasks.tasks.current import CurrentTask
 from tests.bgtasks.deployment import Deployment, eventually
 
 Deploy = Callable[..., Deployment]
@@ -165,11 +168,13 @@ async def cancelled_when(called: Event, go: Event, ran: list[str]) -> Ending:
         ran.append("it")
 
     row = Task(task_name="a", task_params="[[], {}]")
-    run = asyncio.create_task(executor.run_coroutine(row, function, None, lambda: "told to end"))
+    run = Run(ClaimedRow(row), function, None, CurrentTask(row))
+    why = executor.Cancellation("told to end")
+    running = asyncio.create_task(executor.run_coroutine(run, why))
     await asyncio.to_thread(called.wait, 30)
-    run.cancel()
+    running.cancel()
     go.set()
-    return await run
+    return await running
 
 
 @pytest.mark.parametrize("slow_receiver", [task_finished], indirect=True)

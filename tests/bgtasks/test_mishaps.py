@@ -25,23 +25,25 @@ from bgtasks.exceptions import BrokenRow
 from bgtasks.models import Attempt, CallOptions, Outcome
 from bgtasks.queue import claims, finish, rescue, workers
 from bgtasks.queue import database as db
+from bgtasks.queue.claimed_row import ClaimedRow
 from bgtasks.queue.claims import Claimant
 from bgtasks.queue.ending import Ending
+from bgtasks.queue.frontier import Frontier
 from bgtasks.running import executor
 from bgtasks.supervisor import one_by_one, supervisor
 from bgtasks.supervisor.child import Child
 from bgtasks.supervisor.in_process import InProcess
 from bgtasks.supervisor.one_by_one import OneByOne
 from bgtasks.supervisor.supervisor import Supervisor
-from bgtasks.worker import keeper, workload
-from bgtasks.worker.keeper import Keeper
+from bgtasks.worker import keeper, suspects
+from bgtasks.worker.lane import slots_for
 from bgtasks.worker.options import Options
 from bgtasks.worker.pacing import Pace
 from bgtasks.worker.recorder import Recorder
 from bgtasks.worker.shared_state import Marks
 from bgtasks.worker.wakeup import WakeUp
 from bgtasks.worker.worker import Worker
-from bgtasks.worker.workload import Workload, slots_for
+from bgtasks.worker.workload import Workload
 from signup.tasks import discard_files as task
 from tests.bgtasks.deployment import Deployment, eventually
 from tests.bgtasks.threads import in_threads
@@ -196,10 +198,10 @@ def test_options_that_cannot_be_read_fail_their_row_alone() -> None:
     rows = [task([str(number)]) for number in range(3)]
     CallOptions.objects.create(task_id=rows[0].pk, options="not JSON")
     CallOptions.objects.create(task_id=rows[1].pk, options="[]")
-    taken = claims.claim(TOKEN, [task.name], 3)
-    for row in taken[:2]:
+    taken = Frontier([task.name]).take(TOKEN, 3)
+    for each in taken[:2]:
         with pytest.raises(BrokenRow, match="options"):
-            executor.arguments(row)
+            executor.arguments(each)
     assert executor.arguments(taken[2]) == ([["2"]], {})
 
 
@@ -220,14 +222,11 @@ def test_p5_what_has_run_in_time_and_waits_to_be_recorded_is_not_overdue(
 
 
 def test_p5_a_database_may_be_away_for_any_time(caplog: pytest.LogCaptureFixture) -> None:
-    work = Workload(Options(), lambda: None, lambda: False)
-    wakeup = WakeUp()
-    pace = Pace()
-    kept = Keeper(Claimant("bg~x", 1), Options(), work, Recorder(Marks(1), pace), wakeup, pace)
+    worker = Worker(Claimant("bg~x", 1), Marks(1), Options())
     for _ in range(1100):
-        kept._database_is_away(OperationalError("gone"))
-    assert kept._timeout() == keeper.LONGEST_RETRY
-    wakeup.close()
+        worker._keeper._database_is_away(OperationalError("gone"))
+    assert worker._keeper._due_in() == keeper.LONGEST_RETRY
+    worker.close()
 
 
 def test_p2_children_may_crash_any_number_of_times() -> None:
@@ -260,10 +259,9 @@ def test_the_story_of_a_child_tells_time_outs_from_revocations() -> None:
 # --- rows that are to run alone
 
 
-def lost(row: Task) -> Task:
+def lost(row: Task) -> ClaimedRow:
     row.attempts, row.last_error = 2, f"{claims.LOST}it died"
-    row._bgtasks_claimed_at = elapsed()
-    return row
+    return ClaimedRow(row, elapsed())
 
 
 @needs_rows
@@ -271,18 +269,20 @@ def test_p2_a_suspect_does_not_wait_for_a_quiet_moment_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     busy, row = claimed(2)
-    work = Workload(Options(threads=2), lambda: None, lambda: False)
-    work.add(work.plain, [busy])
-    assert work.take() == busy
+    wakeup = WakeUp()
+    work = Workload(Options(threads=2), wakeup, Marks(1))
+    work.add([running := ClaimedRow(busy, elapsed())])
+    assert work.take() is running
     now = elapsed()
     for seconds in (0, 10, 20):
-        monkeypatch.setattr(workload, "elapsed", lambda seconds=seconds: now + seconds)
-        work.add(work.plain, [lost(row)])
+        monkeypatch.setattr(suspects, "elapsed", lambda seconds=seconds: now + seconds)
+        work.add([lost(row)])
         assert not work.wait(0)
-        work._suspects.clear()  # it is handed back, for something runs long
-    monkeypatch.setattr(workload, "elapsed", lambda: now + workload.TRIED_ALONE + 1)
-    work.add(work.plain, [lost(row)])
-    assert work.take() == row
+        work.suspects.clear()  # it is handed back, for something runs long
+    monkeypatch.setattr(suspects, "elapsed", lambda: now + suspects.TRIED_ALONE + 1)
+    work.add([lost_row := lost(row)])
+    assert work.take() is lost_row
+    wakeup.close()
 
 
 @needs_rows
@@ -301,15 +301,15 @@ def test_p4_rows_whose_release_was_not_answered_are_confirmed_before_they_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (row,) = claimed()
-    row._bgtasks_claimed_at = elapsed()
     worker = Worker(Claimant("bg~000000000000", 1), Marks(slots_for(Options())), Options())
     monkeypatch.setattr(claims, "release", broken(OperationalError("no answer")))
     with pytest.raises(OperationalError):
-        worker._keeper._release([row])
+        worker._keeper._handing_back.release([ClaimedRow(row, elapsed())])
     Task.objects.update(locked_by=None)  # for it was carried out
     taken = worker._work.take()
-    assert taken == row
-    assert not worker._is_ours(taken)
+    assert taken is not None
+    assert taken.row == row
+    assert not worker._runner._is_ours(taken)
     worker.close()
 
 

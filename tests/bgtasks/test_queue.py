@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from copy import copy
 from datetime import timedelta
 from hashlib import sha1
@@ -21,12 +22,16 @@ from bgtasks.clock import elapsed
 from bgtasks.models import Attempt, Outcome, Worker
 from bgtasks.queue import claims, enqueue, finish, outcomes, progress, pruning, rescue, workers
 from bgtasks.queue import database as db
+from bgtasks.queue.claimed_row import ClaimedRow
 from bgtasks.queue.ending import Ending
 from bgtasks.queue.frontier import Frontier
 from bgtasks.serialize import remote_errors
 from bgtasks.tasks.current import CurrentTask
+from bgtasks.worker.lane import slots_for
 from bgtasks.worker.options import Options
-from bgtasks.worker.workload import Workload, slots_for
+from bgtasks.worker.shared_state import Marks
+from bgtasks.worker.wakeup import WakeUp
+from bgtasks.worker.workload import Workload
 from signup.tasks import discard_files as task
 from tests.bgtasks.threads import in_threads
 
@@ -58,7 +63,7 @@ def test_a_batch_is_claimed_by_one_statement(django_assert_num_queries: Any) -> 
     with django_assert_num_queries(1):
         taken = frontier.take(TOKEN, 20)
     assert [row.pk for row in taken] == [row.pk for row in made[10:30]]
-    assert {(row.locked_by, row.attempts) for row in taken} == {(TOKEN, 1)}
+    assert {(each.row.locked_by, each.row.attempts) for each in taken} == {(TOKEN, 1)}
     assert {row.locked_at is None for row in Task.objects.filter(locked_by=TOKEN)} == {False}
 
 
@@ -359,15 +364,15 @@ def test_a_claim_whose_answer_was_lost_is_handed_back_by_its_living_child() -> N
 
 
 def test_the_workload_knows_what_it_holds() -> None:
-    ready, running, ended, recorded = rows(4)
+    ready, running, ended, recorded = map(held, rows(4))
     work = workload(2)
     for row in (running, ended, recorded):
-        work.add(work.plain, [row])
-        assert work.take() == row
-    work.leave(work.plain, recorded, Ending(recorded))
-    work.record(list.clear)
-    work.leave(work.plain, ended, Ending(ended))
-    work.add(work.plain, [ready])
+        work.add([row])
+        assert work.take() is row
+    work.leave(recorded, Ending(recorded.row))
+    record(work)
+    work.leave(ended, Ending(ended.row))
+    work.add([ready])
     assert work.held() == {ready.pk, running.pk, ended.pk}
 
 
@@ -385,50 +390,71 @@ def test_a_lost_hosts_rows_are_suspected_the_second_time_only() -> None:
 # --- the workload
 
 
-def lost(row: Task, seconds: float = 0) -> Task:
+def held(row: Task) -> ClaimedRow:
+    """A row as a claim gives it."""
+    return ClaimedRow(row, elapsed())
+
+
+def lost(row: Task, seconds: float = 0) -> ClaimedRow:
     """A row whose last run ended with its worker, claimed so long ago."""
     row.attempts, row.last_error = 2, "Lost: it died"
-    row._bgtasks_claimed_at = elapsed() - seconds
-    return row
+    return ClaimedRow(row, elapsed() - seconds)
 
 
 def test_a_suspect_that_has_waited_long_is_passed_by_no_more() -> None:
-    first, suspect_, last = rows(3)
+    first, suspect_, last = map(held, rows(3))
     work = workload(4)
-    work.add(work.plain, [first])
-    assert work.take() == first
-    work.add(work.plain, [lost(suspect_, seconds=2), last])
+    work.add([first])
+    assert work.take() is first
+    work.add([suspect_ := lost(suspect_.row, seconds=2), last])
     assert not work.wait(0)
-    work.leave(work.plain, first, None)
-    assert work.take() == suspect_
+    work.leave(first, None)
+    assert work.take() is suspect_
 
 
 def test_of_several_suspects_one_is_held() -> None:
-    made = rows(4)
+    row, *others = rows(4)
+    made = [lost(row), held(others[0]), lost(others[1]), lost(others[2])]
     work = workload(4)
-    work.add(work.plain, [lost(made[0]), made[1], lost(made[2]), lost(made[3])])
-    assert work.surplus() == [made[2], made[3]]
+    work.add(made)
+    assert work.suspects.surplus() == [made[2], made[3]]
     assert work.held() == {made[0].pk, made[1].pk}
 
 
 def workload(threads: int) -> Workload:
-    return Workload(Options(threads=threads), poke=lambda: None, paused=lambda: False)
+    wakeups.append(WakeUp())
+    return Workload(Options(threads=threads), wakeups[-1], Marks(1))
+
+
+wakeups: list[WakeUp] = []
+
+
+@pytest.fixture(autouse=True)
+def closed_wakeups() -> Iterator[None]:
+    yield
+    while wakeups:
+        wakeups.pop().close()
+
+
+def record(work: Workload) -> None:
+    """Take what has ended, as a recording does that succeeds."""
+    work.put_back(work.take_ended(), [])
 
 
 def test_a_suspect_waits_until_nothing_runs_and_all_is_recorded_and_others_pass_it() -> None:
-    first, suspect_, last = rows(3)
+    first, suspect_, last = map(held, rows(3))
     work = workload(4)
-    work.add(work.plain, [first])
-    assert work.take() == first
-    work.add(work.plain, [lost(suspect_), last])
-    assert work.take() == last
+    work.add([first])
+    assert work.take() is first
+    work.add([suspect_ := lost(suspect_.row), last])
+    assert work.take() is last
     assert not work.wait(0)
-    work.leave(work.plain, first, Ending(first))
-    work.leave(work.plain, last, Ending(last))
+    work.leave(first, Ending(first.row))
+    work.leave(last, Ending(last.row))
     assert not work.wait(0), "their endings are not recorded yet"
-    work.record(list.clear)
-    assert work.take() == suspect_
-    work.add(work.plain, [first])
+    record(work)
+    assert work.take() is suspect_
+    work.add([first])
     assert not work.wait(0), "it runs alone"
     assert work.overripe() == [first]
 
@@ -436,14 +462,14 @@ def test_a_suspect_waits_until_nothing_runs_and_all_is_recorded_and_others_pass_
 def test_no_more_is_claimed_than_the_threads_will_start_soon() -> None:
     work = workload(2)
     assert work.wanted(work.plain) == 2
-    work.add(work.plain, rows(2))
+    work.add([held(row) for row in rows(2)])
     assert work.wanted(work.plain) == 0
     for _ in range(60):  # quick ones: the next hundred milliseconds have room for more
-        row = work.take()
-        assert row
-        work.leave(work.plain, row, Ending(row))
-        work.record(list.clear)
-        work.add(work.plain, [row])
+        claimed = work.take()
+        assert claimed
+        work.leave(claimed, Ending(claimed.row))
+        record(work)
+        work.add([claimed])
     assert 50 < work.wanted(work.plain) <= slots_for(Options(threads=2))
 
 
