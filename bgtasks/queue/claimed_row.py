@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from background_task.models import Task
 
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
-@dataclass(slots=True, eq=False)
+
 class ClaimedRow:
     """A row that a worker has claimed, on its way to the run.
 
+    One is made for every row, so that it is a plain class with slots.
+
     Attributes:
         row: as the claim returned it.
+        pk: the row's id; Django's own attribute is slow to ask for.
         claimed_at: when the claim was asked for, by `bgtasks.clock.elapsed`. A row that has waited
             long since then is confirmed before it starts; 0.0: confirm it in any case.
         options: what its call asked for besides; see `bgtasks.models.CallOptions`.
         is_coroutine: whether the event loop runs it, and not a thread.
     """
 
-    row: Task
-    claimed_at: float = 0.0
-    options: Mapping[str, Any] = field(default_factory=dict)
-    is_coroutine: bool = False
+    __slots__ = ("claimed_at", "is_coroutine", "options", "pk", "row")
 
-    @property
-    def pk(self) -> int:
-        return int(self.row.pk)
+    def __init__(
+        self, row: Task, claimed_at: float = 0.0, options: Mapping[str, Any] = NO_OPTIONS
+    ) -> None:
+        self.row = row
+        self.pk: int = row.pk
+        self.claimed_at = claimed_at
+        self.options = options
+        self.is_coroutine = False
 
 
 def read_options(text: str | None) -> dict[str, Any]:

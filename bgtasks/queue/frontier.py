@@ -21,7 +21,7 @@ from django.utils import timezone
 from bgtasks import conf
 from bgtasks.clock import elapsed
 from bgtasks.queue import database as db
-from bgtasks.queue.claimed_row import ClaimedRow, read_options
+from bgtasks.queue.claimed_row import NO_OPTIONS, ClaimedRow, read_options
 from bgtasks.queue.indexes import FREE
 
 # What may read much and find little, a level from its head, or past the rows of others, is done
@@ -33,7 +33,6 @@ LATE = timedelta(seconds=5)
 # How many levels are looked at in one statement, and how far ahead for what becomes ready.
 LEVELS = 200
 HORIZON = timedelta(hours=1)
-NO_OPTIONS: dict[str, Any] = {}
 NO_QUEUES: Sequence[str | None] = (None,)
 # int4; a row that somebody set to the end of it must not fail the claim of its neighbours.
 MOST_ATTEMPTS = 2**31 - 1

@@ -18,40 +18,37 @@ class Outbox:
         bell: of the keeper.
 
     Attributes:
+        endings: those that are to be taken.
         unrecorded: how many endings are not in the database yet, with those being recorded.
     """
 
     def __init__(self, lock: threading.Condition, bell: KeeperBell) -> None:
         self._lock = lock
         self._bell = bell
-        self._endings: list[Ending] = []
+        self.endings: list[Ending] = []
         self._being_recorded: set[int] = set()
         self._reported: list[CurrentTask] = []
         self.unrecorded = 0
 
-    def __len__(self) -> int:
-        """How many endings are to be taken."""
-        return len(self._endings)
-
     def put(self, ending: Ending) -> None:
-        self._endings.append(ending)
+        self.endings.append(ending)
         self.unrecorded += 1
 
     def take(self) -> list[Ending]:
         """The endings since the last time. They are held until they are put back or recorded."""
-        taken, self._endings = self._endings, []
+        taken, self.endings = self.endings, []
         self._being_recorded |= {ending.row.pk for ending in taken}
         return taken
 
     def put_back(self, taken: Sequence[Ending], rest: Sequence[Ending]) -> None:
         """What was taken is recorded, but for the rest of it."""
         self._being_recorded -= {ending.row.pk for ending in taken}
-        self._endings = [*rest, *self._endings]
+        self.endings = [*rest, *self.endings]
         self.unrecorded -= len(taken) - len(rest)
 
     def held(self) -> set[int]:
         """The ids of the rows whose endings are not in the database yet."""
-        return self._being_recorded | {ending.row.pk for ending in self._endings}
+        return self._being_recorded | {ending.row.pk for ending in self.endings}
 
     def report(self, task: CurrentTask) -> None:
         """A running task has reported its progress, for the first time since the last write."""

@@ -38,7 +38,7 @@ class Recording:
         Raises:
             DatabaseError, InterfaceError: the database is away. What is not recorded is kept.
         """
-        if self._work.outbox and self._gathering() <= 0:
+        if self._work.outbox.endings and self._gathering() <= 0:
             self._record()
         if self._work.outbox.has_progress and self._since_progress() >= progress.EVERY:
             self._progress_at = elapsed()
@@ -53,7 +53,7 @@ class Recording:
         Raises:
             DatabaseError, InterfaceError: the database is away; the keeper goes on trying.
         """
-        if not self._work.outbox or self._gathering(for_keeper=False) > 0:
+        if not self._work.outbox.endings or self._gathering(for_keeper=False) > 0:
             return False
         self._record()
         return True
@@ -61,7 +61,7 @@ class Recording:
     def due_in(self) -> float | None:
         """Seconds until something is to be recorded; None if there is nothing."""
         due = []
-        if self._work.outbox:
+        if self._work.outbox.endings:
             due.append(self._gathering())
         if self._work.outbox.has_progress:
             due.append(progress.EVERY - self._since_progress())

@@ -37,7 +37,8 @@ class Suspects:
     def includes(self, claimed: ClaimedRow) -> bool:
         """Whether a row is to run alone."""
         if not suspect(claimed.row):
-            self._since.pop(claimed.pk, None)
+            if self._since:
+                self._since.pop(claimed.pk, None)
             return False
         since = self._since.setdefault(claimed.pk, elapsed())
         if len(self._since) > MOST_REMEMBERED:  # others ran them meanwhile

@@ -211,5 +211,5 @@ class Workload:
             if self.suspects.one_runs or self.suspects.waiting:
                 self.suspects.one_runs = False
                 self._wake_all()
-            if len(self.outbox) == 1 or not lane.ready:
+            if len(self.outbox.endings) == 1 or not lane.ready:
                 self.bell.ring()
