@@ -295,7 +295,7 @@ def test_a_dead_worker_is_buried_once(settings: Any) -> None:
     register("bg~000000000000")
     claim()
     (peer,) = workers.peers("another")
-    assert 10 < peer.left <= 15
+    assert 10 < peer.left <= 15 + 0.001, "SQLite's julianday() is precise to 40 microseconds"
     assert not workers.bury(peer.name)
     Worker.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=16))
     counts = in_threads(3, lambda _: rescue.rescue_worker(peer))
