@@ -99,7 +99,7 @@ def run_in_process(proxy: Any, row: Task | None = None, *args: Any, **kwargs: An
         return
     if not counted:
         claims.count_attempt(row)
-    _settle(executor.run(Runs(progress.writer()).of(claimed_here(row), proxy.task_function)))
+    _settle(executor.run(Runs(progress.Unattended()).of(claimed_here(row), proxy.task_function)))
 
 
 def _waiting_row(proxy: Any, args: Any, kwargs: Any) -> Task | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from django.db import DatabaseError, InterfaceError
@@ -81,23 +81,23 @@ def _in_event_loop() -> bool:
     return True
 
 
-def writer() -> Callable[[CurrentTask], None]:
-    """For a task that runs without a keeper: writes at once, and then not too often.
+class Unattended:
+    """The reports of a task that runs without a worker: written in the task's own thread.
 
-    What is told last before it ends may stay untold.
+    The first is written at once and the next ones not too often, so that the last one before the
+    task ends may not be written.
     """
-    written_at = -EVERY
 
-    def report(task: CurrentTask) -> None:
-        nonlocal written_at
-        if elapsed() - written_at < EVERY or _in_event_loop():
-            task.take_progress()  # to be asked again
+    def __init__(self) -> None:
+        self._written_at = -EVERY
+
+    def put(self, task: CurrentTask) -> None:
+        if elapsed() - self._written_at < EVERY or _in_event_loop():
+            task.take_progress()  # so that it reports again
             return
-        written_at = elapsed()
+        self._written_at = elapsed()
         try:
             write([task])
         except (DatabaseError, InterfaceError):
             if db.connection().in_atomic_block:
                 raise
-
-    return report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
 
 from background_task.models import Task
@@ -46,9 +46,27 @@ def rescue(
     begun: Collection[int] | None = None,
     timed_out: Mapping[int, float] | None = None,
     stopped: bool = False,
-    pulse: Callable[[], None] = lambda: None,
 ) -> int:
-    """Take back what a dead child or worker held.
+    """Take back what a dead child or worker held, at once. See `rescue_in_steps`.
+
+    Returns:
+        How many rows were taken back.
+    """
+    steps = rescue_in_steps(prefix, story, begun, timed_out, stopped)
+    return sum(steps)
+
+
+def rescue_in_steps(
+    prefix: str,
+    story: str,
+    begun: Collection[int] | None = None,
+    timed_out: Mapping[int, float] | None = None,
+    stopped: bool = False,
+) -> Iterator[int]:
+    """Take back what a dead child or worker held, a step each time that the caller asks for one.
+
+    Between two steps the caller may send a heartbeat, for the receivers of a row's signals may
+    take their time.
 
     Each row in a transaction of its own; what is not reached, because the database or this
     process goes away, is found by `rescue_orphans`.
@@ -61,10 +79,9 @@ def rescue(
         timed_out: of those begun, the ones that made it end, with their limits in seconds.
         stopped: it was made to end, by an operator or for another task's sake; the tasks are
             not suspected of having killed it.
-        pulse: called between rows, whose receivers may take their time.
 
-    Returns:
-        How many rows were taken back.
+    Yields:
+        How many rows a step has taken back.
 
     Raises:
         OperationalError: somebody locks some of them, on PostgreSQL; the others are taken back.
@@ -85,12 +102,12 @@ def rescue(
             if not db.is_lock_timeout(error):
                 raise
             in_the_way = error
-        pulse()
+        yield 1
     if len(started) < len(rows):
         claims.release([row for row in rows if row.pk not in (begun or ())])
+        yield len(rows) - len(started)
     if in_the_way:
         raise in_the_way
-    return len(rows)
 
 
 # Rows that could not be taken back, by id and claim. To hand them back instead would run them
@@ -142,22 +159,20 @@ def _lost(row: Task, story: str, beside: int, with_all: bool) -> Ending:
     return Ending(row, Attempt.State.LOST, text, delay)
 
 
-def rescue_worker(
-    peer: workers.Peer, gone: bool = False, pulse: Callable[[], None] = lambda: None
-) -> tuple[bool, int]:
-    """Declare a worker dead, and take its rows back.
+def rescue_worker(peer: workers.Peer, gone: bool = False) -> Iterator[int] | None:
+    """Declare a worker dead, and take its rows back in steps. See `rescue_in_steps`.
 
     Args:
         gone: it is known that all its processes have ended; otherwise its lease must be over.
 
     Returns:
-        Whether it was we who did it, for it may be alive or another rescuer faster; and how many
-        rows it held.
+        The steps, each with the number of rows that it takes back; None if this process did not
+        declare it dead, because it lives or another worker was faster.
     """
     if not workers.bury(peer.name, gone):
-        return False, 0
+        return None
     how = "was killed" if gone else "sent no heartbeat for the length of its lease"
-    return True, rescue(f"{peer.name}.", f"{peer} {how}", pulse=pulse)
+    return rescue_in_steps(f"{peer.name}.", f"{peer} {how}")
 
 
 def release_strays(worker: str, children: Collection[int]) -> int:

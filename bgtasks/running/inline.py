@@ -35,7 +35,7 @@ def run(claimed: ClaimedRow, hooks_wait: bool = False) -> BaseException | None:
         hooks_wait: what it wants done on commit waits for the transaction around it. Else that is
             done when it has ended, as if there were none.
     """
-    run = Runs(progress.writer(), lonely=True).of(claimed)
+    run = Runs(progress.Unattended(), lonely=True).of(claimed)
     with _failures_of(claimed.row) as failures:
         ending = executor.run(run, _Around(claimed.row, hooks_wait))
     progress.write([run.task])

@@ -11,7 +11,7 @@ from background_task.models import Task
 from bgtasks.queue import call_options
 from bgtasks.queue.claimed_row import ClaimedRow
 from bgtasks.tasks import policies, registry
-from bgtasks.tasks.current import CurrentTask
+from bgtasks.tasks.current import CurrentTask, Reports
 
 
 @dataclass(slots=True, eq=False)
@@ -35,14 +35,12 @@ class Runs:
     """Makes the runs of claimed rows: for workers, for tests, and for calls that run at once.
 
     Args:
-        report: called with a current task when it has reported its progress.
+        reports: takes the current tasks that have reported their progress.
         lonely: whether its worker runs one task at a time.
     """
 
-    def __init__(
-        self, report: Callable[[CurrentTask], None] | None = None, lonely: bool = False
-    ) -> None:
-        self._report = report
+    def __init__(self, reports: Reports | None = None, lonely: bool = False) -> None:
+        self._reports = reports
         self._lonely = lonely
         self._found: dict[str, tuple[Callable[..., Any], float | None]] = {}
 
@@ -63,7 +61,7 @@ class Runs:
         function, limit = found
         limit = claimed.options.get("timeout") or limit
         lonely = self._lonely and not claimed.is_coroutine
-        return Run(claimed, function, limit, CurrentTask(claimed.row, limit, self._report, lonely))
+        return Run(claimed, function, limit, CurrentTask(claimed.row, limit, self._reports, lonely))
 
 
 def claimed_here(row: Task) -> ClaimedRow:

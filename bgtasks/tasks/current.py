@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from math import isfinite, nan
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from background_task.models import Task
 from django.utils import timezone
@@ -35,6 +34,13 @@ class Progress(NamedTuple):
         return max(0, min(100, int(100 * self.done / self.total)))
 
 
+class Reports(Protocol):
+    """A queue of tasks that have reported their progress. Whoever writes progress reads it."""
+
+    def put(self, task: CurrentTask, /) -> None:
+        """Add a task, which has something to report for the first time since the last write."""
+
+
 class CurrentTask:
     """A run of a task, for the task itself.
 
@@ -52,11 +58,11 @@ class CurrentTask:
         self,
         row: Task,
         limit: float | None = None,
-        report: Callable[[CurrentTask], None] | None = None,
+        reports: Reports | None = None,
         lonely: bool = False,
     ) -> None:
         self._row = row
-        self._report = report
+        self._reports = reports
         self._told = True
         self.progress: Progress | None = None
         self.id: int | None = row.pk
@@ -88,9 +94,9 @@ class CurrentTask:
         told = "" if message is None else str(message)
         total = None if total is None else _number(total, "total")
         self.progress = Progress(_number(done, "done"), total, told)
-        if self._told and self._report:
+        if self._told and self._reports is not None:
             self._told = False
-            self._report(self)
+            self._reports.put(self)
 
     def take_progress(self) -> Progress | None:
         """The progress to be written; whatever is told from now on is reported again."""

@@ -40,7 +40,7 @@ class Recording:
         """
         if self._work.outbox.endings and self._gathering() <= 0:
             self._record()
-        if self._work.outbox.has_progress and self._since_progress() >= progress.EVERY:
+        if self._work.outbox.reports and self._since_progress() >= progress.EVERY:
             self._progress_at = elapsed()
             self._write_progress()
 
@@ -63,7 +63,7 @@ class Recording:
         due = []
         if self._work.outbox.endings:
             due.append(self._gathering())
-        if self._work.outbox.has_progress:
+        if self._work.outbox.reports:
             due.append(progress.EVERY - self._since_progress())
         return min(due, default=None)
 
@@ -96,7 +96,7 @@ class Recording:
         Raises:
             OperationalError, InterfaceError: the database is away.
         """
-        if reported := self._work.outbox.take_progress():
+        if reported := self._work.outbox.reports.take():
             try:
                 progress.write(reported)
             except (OperationalError, InterfaceError):

@@ -56,7 +56,7 @@ class Runner:
         self._marks = marks
         self._recording = recording
         self._wakeup = wakeup
-        self._runs = Runs(work.outbox.report, lonely)
+        self._runs = Runs(work.outbox.reports, lonely)
         self.ending = threading.Event()
 
     # --- plain functions

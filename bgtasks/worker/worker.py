@@ -7,6 +7,7 @@ the process's main thread, as they always did: some set signal handlers or need 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 
@@ -40,8 +41,8 @@ class Worker:
         claimant: in whose name it claims.
         marks: where it marks what it has begun.
         parent: the reading end of the parent's pipe, if there is a parent.
-        crash: called if the keeper itself fails; a child ends there, so that its parent takes
-            its rows back.
+        crash_status: the status with which the process ends if a thread of the worker fails, so
+            that a parent takes its rows back; None: the worker stops, and the process lives on.
     """
 
     def __init__(
@@ -50,10 +51,10 @@ class Worker:
         marks: Marks,
         options: Options,
         parent: int | None = None,
-        crash: Callable[[], None] = lambda: None,
+        crash_status: int | None = None,
     ) -> None:
         self._marks = marks
-        self._crash = crash
+        self._crash_status = crash_status
         self._threads = options.threads
         self._wakeup = wakeup = WakeUp(parent)
         bell, pace = LoopBell(), Pace()
@@ -132,6 +133,7 @@ class Worker:
                 name = threading.current_thread().name
                 logger.critical("Thread %s failed, and with it this worker.", name, exc_info=True)
             finally:
-                self._crash()
+                if self._crash_status is not None:
+                    os._exit(self._crash_status)
                 self.stop()
                 self._work.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -329,13 +330,12 @@ def test_p2_an_exception_that_cannot_be_shown_is_a_failed_attempt(
     assert all(row["locked_by"] is None for row in rows)
 
 
-def test_a_thread_that_fails_ends_its_worker() -> None:
-    crashed = []
-    worker = Worker(
-        Claimant("bg~x", 1), Marks(slots_for(Options())), Options(), crash=lambda: crashed.append(1)
-    )
+def test_a_thread_that_fails_ends_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    crashed: list[int] = []
+    monkeypatch.setattr(os, "_exit", crashed.append)
+    worker = Worker(Claimant("bg~x", 1), Marks(slots_for(Options())), Options(), crash_status=70)
     worker._serve(broken(RuntimeError("of ours")))
-    assert crashed
+    assert crashed == [70]
     assert worker._work.closed
     worker.close()
 

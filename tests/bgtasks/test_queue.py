@@ -298,8 +298,13 @@ def test_a_dead_worker_is_buried_once(settings: Any) -> None:
     assert 10 < peer.left <= 15 + 0.001, "SQLite's julianday() is precise to 40 microseconds"
     assert not workers.bury(peer.name)
     Worker.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=16))
-    counts = in_threads(3, lambda _: rescue.rescue_worker(peer))
-    assert sorted(counts) == [(False, 0), (False, 0), (True, 3)]
+
+    def rescued(_: int) -> list[int] | None:
+        steps = rescue.rescue_worker(peer)
+        return None if steps is None else list(steps)
+
+    found = in_threads(3, rescued)
+    assert [steps for steps in found if steps is not None] == [[1, 1, 1]]
     assert Attempt.objects.count() == 3
 
 
@@ -308,7 +313,7 @@ def test_a_worker_whose_heartbeat_comes_in_time_is_not_buried() -> None:
     rows(1)
     claim()
     (peer,) = workers.peers("another")
-    assert rescue.rescue_worker(peer) == (False, 0)
+    assert rescue.rescue_worker(peer) is None
     assert Task.objects.get().locked_by == TOKEN
 
 
