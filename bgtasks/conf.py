@@ -39,7 +39,7 @@ def max_run_time() -> float | None:
     return None if limit is None else min(float(limit), TEN_YEARS)
 
 
-def stock_lock_time() -> float:
+def upstream_lock_time() -> float:
     """Seconds after which a lock that no worker of ours holds is taken for dead."""
     limit = max_run_time()
     return 3600.0 if limit is None else limit

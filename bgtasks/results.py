@@ -12,7 +12,7 @@ from bgtasks.exceptions import ResultTimeout, TaskRevoked, UnknownResult, WouldB
 from bgtasks.models import CompletedTask, Outcome, Worker
 from bgtasks.queue import database as db
 from bgtasks.queue import outcomes, progress
-from bgtasks.queue.listen import hear, listener
+from bgtasks.queue.listen import listener, wait_for_change
 from bgtasks.queue.notify import ENDED_CHANNEL
 from bgtasks.serialize import codec, remote_errors
 from bgtasks.tasks.current import Progress, current_task
@@ -187,7 +187,7 @@ class AsyncResult:
                 left = wait if until is None else min(wait, until - elapsed())
                 if left <= 0:
                     raise _too_late(self.id, state, timeout)
-                if not (listening.prepare() or hear(listening, left)):
+                if not (listening.prepare() or wait_for_change(listening, left)):
                     if wait < LONGEST <= wait * 2 and not Worker.objects.using(db.alias()).exists():
                         logger.warning("get() waits for task %s. %s", self.id, _workers())
                     wait = min(LONGEST, wait * 2)

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from django.db import DatabaseError, InterfaceError, connections
 
 from bgtasks.queue import outcomes
-from bgtasks.queue.listen import Listener, hear, listener
+from bgtasks.queue.listen import Listener, listener, wait_for_change
 from bgtasks.queue.notify import ENDED_CHANNEL
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def _listen_on(listening: Listener) -> None:
             for waiter in waiting:
                 if waiter.task_id in ended:
                     waiter.tell()
-            hear(listening, LOOK)
+            wait_for_change(listening, LOOK)
     finally:
         listening.close()
 

@@ -107,7 +107,7 @@ def locked(rows: QuerySet[Task], now: datetime) -> QuerySet[Task]:
 
 
 def _expiry(now: datetime) -> datetime:
-    return now - timedelta(seconds=conf.stock_lock_time())
+    return now - timedelta(seconds=conf.upstream_lock_time())
 
 
 def lock(row: Task, token: str) -> bool:
@@ -155,7 +155,7 @@ def release(rows: Sequence[Task], delay: timedelta | None = None) -> int:
         params,
     )
     if released:
-        notify.tell()
+        notify.notify_workers()
     return released
 
 
@@ -175,8 +175,8 @@ def release_expired() -> int:
 
     Such locks carry no lease, so their age decides: `MAX_RUN_TIME`, an hour by default.
     """
-    ours, params = db.held_by(db.OURS)
-    expired = timezone.now() - timedelta(seconds=conf.stock_lock_time())
+    ours, params = db.held_by(db.WORKER_PREFIX)
+    expired = timezone.now() - timedelta(seconds=conf.upstream_lock_time())
     return db.execute(
         f"UPDATE {db.TASKS} SET locked_by = NULL, locked_at = NULL "
         f"WHERE locked_by IS NOT NULL AND locked_at < %s AND NOT ({ours})",

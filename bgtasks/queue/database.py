@@ -20,7 +20,7 @@ from django.db.models.signals import post_init, pre_init
 from bgtasks.models import CallOptions, CompletedTask, Outcome, Task, Worker
 
 # How the name of each of our workers begins, and so each claim. No host is named like this.
-OURS = "bg~"
+WORKER_PREFIX = "bg~"
 
 TASKS = Task._meta.db_table
 COMPLETED = CompletedTask._meta.db_table
@@ -205,12 +205,12 @@ def instances(rows: Iterable[tuple[Any, ...]]) -> list[Task]:
     where somebody listens to that, by the constructor.
     """
     using = alias()
-    if init_is_heard():
+    if init_has_receivers():
         return [Task.from_db(using, FIELDS, row) for row in rows]
     return [stored(using, dict(zip(FIELDS, row, strict=True))) for row in rows]
 
 
-def init_is_heard() -> bool:
+def init_has_receivers() -> bool:
     """Whether somebody listens to instances being made."""
     return bool(pre_init.has_listeners(Task) or post_init.has_listeners(Task))
 

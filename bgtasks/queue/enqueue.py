@@ -160,7 +160,7 @@ def insert_many(like: Task, params: Sequence[str]) -> list[Task]:
     using = db.alias()
     heard = any(signal.has_listeners(Task) for signal in (pre_save, post_save))
     with transaction.atomic(using=using):
-        if heard or db.init_is_heard():
+        if heard or db.init_has_receivers():
             rows = [Task(**common, task_params=each, task_hash=hash_) for each, hash_ in pairs]
             for row in rows:
                 if creator is not None:
@@ -178,7 +178,7 @@ def insert_many(like: Task, params: Sequence[str]) -> list[Task]:
         ]
         if creator is not None:
             creators.insert_many(rows, creator)
-        notify.tell()
+        notify.notify_workers()
     return rows
 
 
@@ -238,7 +238,7 @@ def insert_unless_waiting(
         serialise(row.task_hash)
         found = waiting(row.task_hash, row.queue)
         if reschedule and found.update(run_at=row.run_at, priority=row.priority):
-            notify.tell()
+            notify.notify_workers()
         existing = found.order_by("pk").first()
         return (existing, False) if existing else (insert(row, options), True)
 

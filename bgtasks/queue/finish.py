@@ -28,7 +28,7 @@ from bgtasks.queue.repeat import repeat
 logger = logging.getLogger(__name__)
 
 
-def record(endings: Sequence[Ending]) -> list[Task]:
+def record_successes(endings: Sequence[Ending]) -> list[Task]:
     """Record plain successes, all in one transaction.
 
     Returns:
@@ -45,7 +45,7 @@ def record(endings: Sequence[Ending]) -> list[Task]:
             ]
             finish_sql.copy(kept, None, "")
             finish_sql.remove(kept)
-            notify.tell_ended(kept)
+            notify.notify_waiters(kept)
     if len(kept) == len(rows):
         return []
     return [row for row in rows if row.pk not in set(kept)]
@@ -70,7 +70,7 @@ def record_alone(ending: Ending) -> bool:
         raise
 
 
-def record_heard(endings: Sequence[Ending]) -> tuple[list[Task], float]:
+def record_with_receivers(endings: Sequence[Ending]) -> tuple[list[Task], float]:
     """Record plain successes that somebody listens to, all in one transaction.
 
     Signals are sent for each row as if it were alone, and a receiver that raises harms no other
@@ -88,10 +88,10 @@ def record_heard(endings: Sequence[Ending]) -> tuple[list[Task], float]:
         completed = _completed(written.values())
         began = elapsed()
         for row in kept:
-            _tell_of(row, completed[written[row.pk]], signals.task_successful)
+            _send_signals_of(row, completed[written[row.pk]], signals.task_successful)
         seconds = elapsed() - began
-        _remove_and_tell(kept)
-        notify.tell_ended(list(written))
+        _remove_with_signals(kept)
+        notify.notify_waiters(list(written))
     return [row for row in rows if row.pk not in written], seconds
 
 
@@ -108,12 +108,14 @@ def _complete(ending: Ending) -> bool:
             row, row.pk, row.attempts, _last_line(error),
         )  # fmt: skip
     instance = _completed([written[0][1]])[written[0][1]]
-    _tell_of(row, instance, signals.task_successful if ending.succeeded else signals.task_failed)
+    _send_signals_of(
+        row, instance, signals.task_successful if ending.succeeded else signals.task_failed
+    )
     if not ending.cancelled:
         _repeat_if_possible(row, instance)
     _enqueue_what_follows(ending)
-    _remove_and_tell([row])
-    notify.tell_ended([row.pk])
+    _remove_with_signals([row])
+    notify.notify_waiters([row.pk])
     return True
 
 
@@ -145,13 +147,13 @@ def _completed(ids: Iterable[int]) -> dict[int, CompletedTask]:
     return dict(rows.in_bulk(list(ids)))
 
 
-def _tell_of(row: Task, completed: CompletedTask, signal: Signal) -> None:
+def _send_signals_of(row: Task, completed: CompletedTask, signal: Signal) -> None:
     receivers.saving(completed)
     receivers.saved(completed, created=True)
     receivers.send(signal, Task, task_id=row.pk, completed_task=completed)
 
 
-def _remove_and_tell(rows: Sequence[Task]) -> None:
+def _remove_with_signals(rows: Sequence[Task]) -> None:
     # Where Django deletes the rows, for others refer to them, it sends these two itself.
     ours = not Task._meta.related_objects
     for row in rows if ours else ():

@@ -90,7 +90,7 @@ class Frontier:
         self._levels: dict[tuple[str | None, Any], Level] = {}
         self._known = self._levels  # those of the last look: what came to light of them is kept
         self._ready: list[Level] = []
-        self._look_at = 0.0
+        self._read_levels_at = 0.0
         self._last: Any = None
 
     def take(self, token: str, limit: int) -> list[ClaimedRow]:
@@ -105,14 +105,14 @@ class Frontier:
         Returns:
             The rows, without their dates, which Django fetches when one is read.
         """
-        looked = elapsed() >= self._look_at
-        more = self._look() if looked else False
+        looked = elapsed() >= self._read_levels_at
+        more = self._read_levels() if looked else False
         rows = self._advance(token, limit)
         if len(rows) < limit and not looked:
-            more = self._look()
+            more = self._read_levels()
             rows += self._advance(token, limit - len(rows))
         while len(rows) < limit and more:
-            more = self._look(further=True)
+            more = self._read_levels(further=True)
             rows += self._advance(token, limit - len(rows))
         return rows
 
@@ -129,7 +129,7 @@ class Frontier:
         """Whether what was found is all that there was, also behind the frontier."""
         return not any(level.skipped for level in self._levels.values())
 
-    def _look(self, further: bool = False) -> bool:
+    def _read_levels(self, further: bool = False) -> bool:
         """See which levels there are, and which have a row that is ready.
 
         Args:
@@ -144,7 +144,7 @@ class Frontier:
         found = [
             (queue, *values)
             for queue in self._queues or NO_QUEUES
-            for values in db.fetch(*_levels(queue, self._last))
+            for values in db.fetch(*_levels_sql(queue, self._last))
         ]
         ready = []
         for queue, priority, is_ready, due_in in found:
@@ -158,7 +158,7 @@ class Frontier:
         # Their order is that of each queue's statement.
         self._ready = _most_urgent_first(ready) if self._queues else ready
         now = elapsed()
-        self._look_at = now + REST * (now - began)
+        self._read_levels_at = now + REST * (now - began)
         # Named queues are few, and so are their levels: those are found in one go.
         more = not self._queues and len(found) == LEVELS
         self._last = found[-1][1] if more else None
@@ -169,20 +169,22 @@ class Frontier:
         while self._ready and len(rows) < limit:
             level = self._ready[0]
             wanted = limit - len(rows)
-            taken = self._claim(level, token, wanted)
+            taken = self._claim_from(level, token, wanted)
             rows += taken
             if len(taken) < wanted:
                 self._ready.pop(0)
         return rows
 
-    def _claim(self, level: Level, token: str, limit: int) -> list[ClaimedRow]:
+    def _claim_from(self, level: Level, token: str, limit: int) -> list[ClaimedRow]:
         # Before the claim: who is frozen in the middle of it must not take it for fresh.
         began = elapsed()
         with self._writing() as wrote:
             now = timezone.now()
             from_head = level.after is None or began >= level.from_head_at
             after = None if from_head else level.after
-            found = db.fetch(*_claim(level, after, self._names, self._worker, now, token, limit))
+            found = db.fetch(
+                *_claim_sql(level, after, self._names, self._worker, now, token, limit)
+            )
             ended = elapsed()
             wrote(len(found))
         if from_head:
@@ -212,7 +214,7 @@ def _most_urgent_first(levels: list[Level]) -> list[Level]:
     return sorted(levels, key=urgency)
 
 
-def _levels(queue: str | None, beyond: Any = None) -> tuple[str, list[Any]]:
+def _levels_sql(queue: str | None, beyond: Any = None) -> tuple[str, list[Any]]:
     """SQL for the priorities of free rows, whether one is ready, and when the next one will be.
 
     A loose index scan: it reads three rows of each level, however many there are.
@@ -247,7 +249,7 @@ def _levels(queue: str | None, beyond: Any = None) -> tuple[str, list[Any]]:
     return sql, [*params, horizon, present, *of_queue, present]
 
 
-def _claim(
+def _claim_sql(
     level: Level,
     after: tuple[Any, int] | None,
     names: Any,

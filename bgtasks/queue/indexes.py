@@ -52,7 +52,7 @@ class Index:
 # A level of priority is read from its oldest row on, by whoever claims and in either order of
 # the levels. A row with no queue is in the first index only.
 FREE = "locked_by IS NULL AND failed_at IS NULL"
-OURS = (
+OWN_INDEXES = (
     Index("bgtasks_ready", "priority, run_at, id", FREE),
     Index("bgtasks_ready_in_queue", "queue, priority, run_at, id", f"{FREE} AND queue IS NOT NULL"),
     Index("bgtasks_held", "locked_by varchar_pattern_ops", "locked_by IS NOT NULL"),
@@ -64,11 +64,11 @@ def tune(connection: BaseDatabaseWrapper) -> None:
     if not _tables_are_there(connection):
         return
     names = _valid_names(connection)
-    for index in OURS:
+    for index in OWN_INDEXES:
         if index.name not in names:
             _drop(connection, index.name)  # left invalid by a build that was broken off
             _execute(connection, index.create(connection))
-    for name in _stock(connection):
+    for name in _upstream_indexes(connection):
         _drop(connection, name)
 
 
@@ -94,7 +94,7 @@ def restore(connection: BaseDatabaseWrapper) -> None:
         for field in model._meta.local_fields:
             for statement in editor._field_indexes_sql(model, field):
                 _execute(connection, str(statement).replace("INDEX", options, 1))
-    for index in OURS:
+    for index in OWN_INDEXES:
         _drop(connection, index.name)
 
 
@@ -105,7 +105,7 @@ def _tables_are_there(connection: BaseDatabaseWrapper) -> bool:
     return known and tables <= set(connection.introspection.table_names())
 
 
-def _stock(connection: BaseDatabaseWrapper) -> Iterator[str]:
+def _upstream_indexes(connection: BaseDatabaseWrapper) -> Iterator[str]:
     """The names of the stock indexes that are not needed."""
     for model, kept in KEPT.items():
         for column, name in _single(connection, model):

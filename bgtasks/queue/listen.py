@@ -57,7 +57,7 @@ class Listener(Protocol):
     def fileno(self) -> int | None:
         """What becomes readable when something was written."""
 
-    def heard(self) -> bool:
+    def changed(self) -> bool:
         """Whether something was, since the last call."""
 
     def close(self) -> None: ...
@@ -80,14 +80,14 @@ def listener(channel: str = CHANNEL) -> Listener:
     return DataVersion()
 
 
-def hear(listening: Listener, timeout: float) -> bool:
+def wait_for_change(listening: Listener, timeout: float) -> bool:
     """Wait for a word, at most so many seconds; returns whether one came."""
     descriptor = listening.fileno()
     if listening.every is not None or descriptor is None:
         time.sleep(min(timeout, listening.every or VERSION_EVERY))
     elif readable(descriptor, timeout):
         time.sleep(listening.rest)
-    return bool(listening.heard())
+    return bool(listening.changed())
 
 
 class Notifications:
@@ -99,29 +99,29 @@ class Notifications:
     def __init__(self, channel: str) -> None:
         self._channel = channel
         self._listening: Any = None
-        self._overheard = False
+        self._notified = False
 
-    def _overhear(self, notification: Any) -> None:
+    def _on_notification(self, notification: Any) -> None:
         """One that came with the answer to another statement."""
-        self._overheard = True
+        self._notified = True
 
     def prepare(self) -> bool:
         connection = db.connection()
         connection.ensure_connection()
         if self._listening is connection.connection:
-            return self.heard()
+            return self.changed()
         db.execute(f"LISTEN {self._channel}")
         self._listening = connection.connection
         if hasattr(self._listening, "add_notify_handler"):  # psycopg 3
-            self._listening.add_notify_handler(self._overhear)
+            self._listening.add_notify_handler(self._on_notification)
         return True
 
     def fileno(self) -> int | None:
         return int(self._listening.fileno())
 
-    def heard(self) -> bool:
+    def changed(self) -> bool:
         raw = self._listening
-        found, self._overheard = self._overheard, False
+        found, self._notified = self._notified, False
         if raw is not db.connection().connection:
             return True
         with db.connection().wrap_database_errors:
@@ -140,7 +140,7 @@ class Notifications:
         if raw is None or raw is not db.connection().connection:
             return
         if hasattr(raw, "remove_notify_handler"):
-            raw.remove_notify_handler(self._overhear)
+            raw.remove_notify_handler(self._on_notification)
         with suppress(DatabaseError, InterfaceError):
             db.execute(f"UNLISTEN {self._channel}")
 
@@ -178,7 +178,7 @@ class FileChanges:
     def fileno(self) -> int | None:
         return self._fd
 
-    def heard(self) -> bool:
+    def changed(self) -> bool:
         try:
             return bool(os.read(self._fd, 65536))
         except BlockingIOError:
@@ -204,12 +204,12 @@ class DataVersion:
         self._version: int | None = None
 
     def prepare(self) -> bool:
-        return self.heard()
+        return self.changed()
 
     def fileno(self) -> int | None:
         return None
 
-    def heard(self) -> bool:
+    def changed(self) -> bool:
         ((version,),) = db.fetch("PRAGMA data_version")
         before, self._version = self._version, version
         return bool(before != version)

@@ -13,7 +13,7 @@ CHANNEL = "bgtasks"
 # What has ended; the ids, separated by commas, or nothing if they were too many.
 ENDED_CHANNEL = "bgtasks_ended"
 # SQL that tells of the ids that a query gives; a notification holds less than 8,000 bytes.
-ENDED = (
+NOTIFY_ENDED = (
     f"SELECT pg_notify('{ENDED_CHANNEL}', CASE WHEN length(ids) < 8000 THEN ids ELSE '' END) "
     "FROM (SELECT string_agg(id::text, ',') AS ids FROM ({}) AS ended) AS listed"
 )
@@ -24,7 +24,7 @@ DEBOUNCE = 0.05
 _last_sent: dict[str, float] = {}
 
 
-def tell() -> None:
+def notify_workers() -> None:
     """Wake idle workers once the current transaction is committed."""
     if db.on_postgresql():
         transaction.on_commit(_send, using=db.alias(), robust=True)
@@ -38,7 +38,7 @@ def _send() -> None:
     db.execute(f"NOTIFY {CHANNEL}")
 
 
-def tell_ended(ids: Sequence[int]) -> None:
+def notify_waiters(ids: Sequence[int]) -> None:
     """Tell who waits for results, once the current transaction is committed."""
     if ids and db.on_postgresql():
-        db.fetch(ENDED.format("SELECT unnest(%s::bigint[]) AS id"), [list(ids)])
+        db.fetch(NOTIFY_ENDED.format("SELECT unnest(%s::bigint[]) AS id"), [list(ids)])

@@ -17,7 +17,7 @@ from bgtasks.queue.ending import Ending
 from bgtasks.queue.finish import record_alone
 
 # Who holds a row for the moment in which it is called off.
-REVOKER = f"{db.OURS}revoked.1-1"
+REVOKER = f"{db.WORKER_PREFIX}revoked.1-1"
 
 
 @dataclass(frozen=True)

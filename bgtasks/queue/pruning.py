@@ -104,7 +104,7 @@ def _prune_strays(age: timedelta) -> Iterator[int]:
             yield len(batch)
 
 
-def prune_stock(age: timedelta) -> Iterator[int]:
+def prune_upstream(age: timedelta) -> Iterator[int]:
     """Delete completed rows older than ``age`` that a stock worker left: they have no outcome.
 
     Yields:

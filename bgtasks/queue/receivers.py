@@ -71,7 +71,7 @@ def _savepoint_when_needed() -> Iterator[None]:
         database.savepoint_commit(made[0])
 
 
-def listened_to() -> bool:
+def any_for_success() -> bool:
     """Whether anybody listens to what happens to a row that succeeds.
 
     Such rows are finished one by one, with the instances that the signals promise.

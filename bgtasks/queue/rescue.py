@@ -80,7 +80,7 @@ def rescue(
         else:
             ending = _lost(row, story, len(started), with_all=begun is None)
         try:
-            _record(ending)
+            _record_or_give_up(ending)
         except OperationalError as error:
             if not db.is_lock_timeout(error):
                 raise
@@ -98,7 +98,7 @@ def rescue(
 _given_up: set[tuple[int, str | None]] = set()
 
 
-def _record(ending: Ending) -> None:
+def _record_or_give_up(ending: Ending) -> None:
     """Record an ending; if it cannot be recorded, do not keep the others waiting.
 
     Raises:
@@ -182,7 +182,7 @@ def rescue_orphans(lease: float) -> int:
 
     That is what stays behind when the workers' table was emptied by hand, or made anew.
     """
-    ours, params = db.held_by(db.OURS)
+    ours, params = db.held_by(db.WORKER_PREFIX)
     known = set(Worker.objects.using(db.alias()).values_list("name", flat=True))
     sql = f"SELECT DISTINCT locked_by FROM {db.TASKS} WHERE {ours} AND {db.age('locked_at')} > %s"
     names = {claim.partition(".")[0] for (claim,) in db.fetch(sql, [*params, lease])}

@@ -46,7 +46,7 @@ def save(row: Task, *args: Any, **kwargs: Any) -> None:
         raise
     db.remember(row)
     if row.locked_by is None:
-        notify.tell()
+        notify.notify_workers()
 
 
 def _save_with_creator(row: Task, *args: Any, **kwargs: Any) -> None:

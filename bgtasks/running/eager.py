@@ -23,7 +23,7 @@ from bgtasks.tasks import registry
 LIMIT = 1000
 DEEPEST = 25
 # The claim by which rows are held while they run here.
-CLAIM = f"{db.OURS}testing.1-1"
+CLAIM = f"{db.WORKER_PREFIX}testing.1-1"
 
 _depth: ContextVar[int] = ContextVar("bgtasks_eager_depth", default=0)
 

@@ -107,7 +107,7 @@ def test_p3_the_ending_of_a_row_that_nobody_holds_changes_nothing() -> None:
     (row,) = claimed()
     Task.objects.update(locked_by=None)
     row.locked_by = None
-    assert finish.record([Ending(row)]) == [row]
+    assert finish.record_successes([Ending(row)]) == [row]
     assert not finish.record_alone(Ending(row))
     assert Task.objects.count() == 1
 
