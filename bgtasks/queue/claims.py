@@ -15,8 +15,8 @@ from bgtasks.queue import call_options, notify
 from bgtasks.queue import database as db
 from bgtasks.queue.frontier import Frontier
 
-# The ``last_error`` of a row whose run was lost with its worker begins like this. A worker runs
-# such a row alone: if it kills its worker again, no other run is lost with it.
+# The ``last_error`` of a row whose run was lost with its worker begins like this. A worker tries to
+# run such a row alone: if it kills its worker again, no other run is lost with it.
 LOST = "Lost: "
 # A worker that cannot run such a row alone now hands it back, to be ready again after this long.
 SUSPECTS_WAIT = timedelta(seconds=1)

@@ -19,7 +19,7 @@ class Ending:
 
     Attributes:
         row: the row, held by the claim that ran it.
-        state: how the attempt failed; None: it succeeded, or was cancelled.
+        state: how the attempt failed; None: it did not fail.
         error: the text kept for a run that did not succeed: a traceback as a rule.
         delay: how long until the row is tried again; None: it is not.
         mark: where the start of the run is marked (see `bgtasks.worker.shared_state`), if it is.

@@ -1,7 +1,7 @@
-"""How an idle worker hears of new rows, by what its database offers.
+"""How an idle worker notices new rows, by what its database offers.
 
-Each way tells only that something was written. Whoever listens looks then, and once more a little
-later, for the word may come before the row can be seen.
+A listener reports only that something was written. Whoever uses one then asks the database for
+rows, and once more a little later, because a change may be reported before the row can be read.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ from bgtasks.queue.notify import CHANNEL
 
 logger = logging.getLogger(__name__)
 
-# Poll needs no file of its own, of which there may be none left, and takes any number of a file.
+# Unlike epoll, poll needs no file descriptor of its own, of which there may be none left. Unlike
+# select, it takes descriptors of any number.
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
 def readable(fd: int, timeout: float) -> bool:
-    """Wait until there is something to read; whether there is."""
+    """Wait until there is something to read, at most ``timeout`` seconds; whether there is."""
     with _Selector() as selector:
         selector.register(fd, selectors.EVENT_READ)
         return bool(selector.select(timeout))
 
 
-# Seconds between looks at SQLite's version counter where the system cannot tell of changes.
+# The poll interval, in seconds, of SQLite's counter of commits, for systems without inotify.
 VERSION_EVERY = 0.015
-# From <sys/inotify.h>
+# The values are those of <sys/inotify.h> and <fcntl.h>.
 _IN_MODIFY, _IN_CLOEXEC, _IN_NONBLOCK = 0x2, 0o2000000, 0o4000
 
 
@@ -44,30 +45,31 @@ class Listener(Protocol):
     """Listens for changes to the database of one thread's connection.
 
     Attributes:
-        every: seconds after which to ask `heard`; None if `fileno` tells when.
-        rest: seconds to wait before looking, where much is heard that nobody waits for.
+        every: how many seconds to wait between calls of `changed`; None: until `fileno` is
+            readable.
+        rest: how many seconds to wait before calling `changed`, to take many changes together.
     """
 
     every: float | None
     rest: float
 
     def prepare(self) -> bool:
-        """Begin or go on listening; returns whether something may have been missed."""
+        """Begin or go on listening; returns whether something may have changed already."""
 
     def fileno(self) -> int | None:
-        """What becomes readable when something was written."""
+        """The descriptor that becomes readable when something was written; None: there is none."""
 
     def changed(self) -> bool:
-        """Whether something was, since the last call."""
+        """Whether something was written since the last call."""
 
     def close(self) -> None: ...
 
 
 def listener(channel: str = CHANNEL) -> Listener:
-    """The best that this thread's database has.
+    """The best listener that there is for this thread's database.
 
     Args:
-        channel: of PostgreSQL's; elsewhere all writes are heard.
+        channel: the channel of PostgreSQL to listen on. On SQLite every write is reported.
     """
     if db.on_postgresql():
         return Notifications(channel)
@@ -81,7 +83,7 @@ def listener(channel: str = CHANNEL) -> Listener:
 
 
 def wait_for_change(listening: Listener, timeout: float) -> bool:
-    """Wait for a word, at most so many seconds; returns whether one came."""
+    """Wait until something has changed, at most ``timeout`` seconds; returns whether it has."""
     descriptor = listening.fileno()
     if listening.every is not None or descriptor is None:
         time.sleep(min(timeout, listening.every or VERSION_EVERY))
@@ -91,7 +93,7 @@ def wait_for_change(listening: Listener, timeout: float) -> bool:
 
 
 class Notifications:
-    """PostgreSQL's LISTEN on the connection that claims, anew whenever that is a new one."""
+    """PostgreSQL's LISTEN on this thread's connection, repeated when Django has made a new one."""
 
     every: float | None = None
     rest = 0.0
@@ -102,7 +104,7 @@ class Notifications:
         self._notified = False
 
     def _on_notification(self, notification: Any) -> None:
-        """One that came with the answer to another statement."""
+        """psycopg calls this for a notification that came with the answer to a statement."""
         self._notified = True
 
     def prepare(self) -> bool:
@@ -146,10 +148,10 @@ class Notifications:
 
 
 class FileChanges:
-    """Linux tells of writes to SQLite's files. For each, a thread can ask without a statement.
+    """Linux's inotify on SQLite's files. Unlike `DataVersion` it needs no statement.
 
     Raises:
-        OSError: the system has no watches left.
+        OSError: the system has no more inotify instances or watches.
     """
 
     every: float | None = None
@@ -163,13 +165,14 @@ class FileChanges:
         except OSError:
             self.close()
             raise
-        # In WAL mode the log is written; it is made anew when the last connection was closed.
+        # In WAL mode SQLite writes to the log. It deletes the log with its last connection and
+        # makes a new one later.
         self._paths = [os.fsencode(path), os.fsencode(path) + b"-wal"]
         self._watched: set[int] = set()
         self.prepare()
 
     def prepare(self) -> bool:
-        # To watch a file again gives the same number, unless it is another file by now.
+        # Watching a file again gives the same number as before, unless the path is another file.
         watched = {self._libc.inotify_add_watch(self._fd, p, _IN_MODIFY) for p in self._paths}
         new = watched - self._watched - {-1}
         self._watched = watched
@@ -195,7 +198,7 @@ def _checked(result: int) -> int:
 
 
 class DataVersion:
-    """SQLite's own counter of what other connections have committed."""
+    """SQLite's own counter of commits by other connections (``PRAGMA data_version``)."""
 
     every: float | None = VERSION_EVERY
     rest = 0.0
