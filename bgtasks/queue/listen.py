@@ -47,7 +47,8 @@ class Listener(Protocol):
     Attributes:
         every: how many seconds to wait between calls of `changed`; None: until `fileno` is
             readable.
-        rest: how many seconds to wait before calling `changed`, to take many changes together.
+        rest: how many seconds to wait before calling `changed`, so that changes that follow each
+            other closely are reported as one.
     """
 
     every: float | None
