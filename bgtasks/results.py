@@ -21,17 +21,12 @@ from bgtasks.waiters import waiting_for
 logger = logging.getLogger(__name__)
 
 PENDING, STARTED, SUCCESS, FAILURE = "PENDING", "STARTED", "SUCCESS", "FAILURE"
-# Of `django.tasks`, for each of ours.
-TASK_RESULT_STATUS = {
-    PENDING: "READY",
-    STARTED: "RUNNING",
-    SUCCESS: "SUCCESSFUL",
-    FAILURE: "FAILED",
-}
-# Seconds between looks, whatever is heard, for a word may be lost: the first and the longest.
-LOOK, LONGEST = 0.05, 1.0
-# The same for a coroutine, which is told: whether the row was deleted.
-STILL_THERE = 5.0
+# The first and the longest poll interval, in seconds, of who waits for a result. The database is
+# asked even without a notification, for one may be lost.
+FIRST_POLL, LONGEST_POLL = 0.05, 1.0
+# The poll interval of a coroutine, in seconds. `bgtasks.waiters` wakes it when the task has ended;
+# it polls only to find out whether the row was deleted.
+COROUTINE_POLL = 5.0
 
 
 class AsyncResult:
@@ -133,7 +128,7 @@ class AsyncResult:
             UnknownResult: there is no such task.
         """
         until = None if timeout is None else elapsed() + timeout
-        state = self._look()
+        state = self._find_or_refuse()
         if state.outcome is None:
             state = self._wait(until, timeout)
         return _taken(state, propagate)
@@ -141,17 +136,17 @@ class AsyncResult:
     async def aget(self, timeout: float | None = None, propagate: bool = True) -> Any:
         """As `get`, for coroutines: the event loop goes on meanwhile, and no thread waits."""
         until = None if timeout is None else elapsed() + timeout
-        look = sync_to_async(self._look)
-        if (state := await look()).outcome is None:
+        find = sync_to_async(self._find_or_refuse)
+        if (state := await find()).outcome is None:
             with waiting_for(self.id) as waiter:
-                while (state := await look()).outcome is None:
-                    left = STILL_THERE if until is None else until - elapsed()
+                while (state := await find()).outcome is None:
+                    left = COROUTINE_POLL if until is None else until - elapsed()
                     if left <= 0:
                         raise await sync_to_async(_too_late)(self.id, state, timeout)
-                    await waiter.wait(min(left, STILL_THERE))
+                    await waiter.wait(min(left, COROUTINE_POLL))
         return await sync_to_async(_taken)(state, propagate)
 
-    def _look(self) -> outcomes.State:
+    def _find_or_refuse(self) -> outcomes.State:
         """Where it stands, unless that cannot change while somebody waits here."""
         state = self._find()
         if state.outcome is None:
@@ -180,17 +175,20 @@ class AsyncResult:
 
     def _wait(self, until: float | None, timeout: float | None) -> outcomes.State:
         listening = listener(ENDED_CHANNEL)
-        wait = LOOK
+        wait = FIRST_POLL
         try:
-            listening.prepare()  # before the first look: what ends after it is heard
+            listening.prepare()  # before the first find: what ends after it is heard
             while (state := self._find()).outcome is None:
                 left = wait if until is None else min(wait, until - elapsed())
                 if left <= 0:
                     raise _too_late(self.id, state, timeout)
                 if not (listening.prepare() or wait_for_change(listening, left)):
-                    if wait < LONGEST <= wait * 2 and not Worker.objects.using(db.alias()).exists():
+                    if (
+                        wait < LONGEST_POLL <= wait * 2
+                        and not Worker.objects.using(db.alias()).exists()
+                    ):
                         logger.warning("get() waits for task %s. %s", self.id, _workers())
-                    wait = min(LONGEST, wait * 2)
+                    wait = min(LONGEST_POLL, wait * 2)
             return state
         finally:
             listening.close()

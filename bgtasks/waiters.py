@@ -22,7 +22,7 @@ from bgtasks.queue.notify import ENDED_CHANNEL
 logger = logging.getLogger(__name__)
 
 # Seconds between looks, whatever is heard, and after an error.
-LOOK = 1.0
+POLL_EVERY = 1.0
 
 
 class Waiter:
@@ -33,7 +33,7 @@ class Waiter:
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
 
-    def tell(self) -> None:
+    def wake(self) -> None:
         """From any thread: it has ended."""
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._ended.set)
@@ -75,7 +75,7 @@ def _listen() -> None:
             _listen_on(listener(ENDED_CHANNEL))
         except (DatabaseError, InterfaceError) as error:  # those who wait look by themselves too
             logger.debug("Who waits for results is not told of them: %s", error)
-            time.sleep(LOOK)
+            time.sleep(POLL_EVERY)
         finally:
             connections.close_all()
         with _lock:
@@ -91,8 +91,8 @@ def _listen_on(listening: Listener) -> None:
             ended = set(outcomes.ended_of([waiter.task_id for waiter in waiting]))
             for waiter in waiting:
                 if waiter.task_id in ended:
-                    waiter.tell()
-            wait_for_change(listening, LOOK)
+                    waiter.wake()
+            wait_for_change(listening, POLL_EVERY)
     finally:
         listening.close()
 

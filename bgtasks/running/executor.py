@@ -269,7 +269,7 @@ def failed(row: Task, error: BaseException) -> Ending:
     if isinstance(error, Retry) and delay is not None:
         upstream.logger.info("Retrying %s in %s", row, delay)
     else:
-        _tell(row, error, final=delay is None)
+        _report_failure(row, error, final=delay is None)
     timed_out = isinstance(error, TaskTimeout)
     state = Attempt.State.TIMED_OUT if timed_out else Attempt.State.FAILED
     error = _own(error)
@@ -282,7 +282,7 @@ UNSHOWN = "An exception that cannot be shown: "
 def _text(error: BaseException) -> str:
     """Its traceback; its type alone, of one whose attributes nobody can print."""
     try:
-        return "".join(traceback.format_exception(*_told(error)))
+        return "".join(traceback.format_exception(*_exc_info(error)))
     except BaseException as reason:
         return f"{UNSHOWN}{type(error).__qualname__} (for {type(reason).__qualname__})"
 
@@ -304,12 +304,12 @@ def cancelled(row: Task, reason: str) -> Ending:
     return Ending(row, cancelled=True, error=f"Cancelled: {reason}" if reason else "Cancelled.")
 
 
-def _tell(row: Task, error: BaseException, final: bool) -> None:
+def _report_failure(row: Task, error: BaseException, final: bool) -> None:
     verb = "Failing" if final else "Rescheduling"
     if (text := _text(error)).startswith(UNSHOWN):  # the log's formatter would fail at it too
         upstream.logger.error("%s %s: %s", verb, row, text)
     else:
-        upstream.logger.error("%s %s", verb, row, exc_info=_told(error))
+        upstream.logger.error("%s %s", verb, row, exc_info=_exc_info(error))
     # Receivers may ask for the current exception: we are inside the except.
     receivers.send(signals.task_error, type(error), task=row)
 
@@ -341,7 +341,7 @@ def delay_after(row: Task, error: BaseException) -> timedelta | None:
         return retry_delay(row.attempts)
 
 
-def _told(error: BaseException) -> tuple[type[BaseException], BaseException, Any]:
+def _exc_info(error: BaseException) -> tuple[type[BaseException], BaseException, Any]:
     """What to print of an exception: its traceback from where the task's own code begins.
 
     Of those that we raise ourselves that is nothing; their message says it all.

@@ -42,7 +42,7 @@ class Surroundings:
         self._ours = ours
         self._context = contextvars.copy_context()
         self._context.run(_deactivate)
-        self._looked_at = -IDLE
+        self._checked_at = -IDLE
         self._busy: list[BaseDatabaseWrapper] = []
 
     def context(self) -> contextvars.Context:
@@ -52,7 +52,7 @@ class Surroundings:
     def enter(self) -> None:
         """See to it that a task does not start on a connection that its server has left."""
         now = time.monotonic()
-        if now - self._looked_at < IDLE:
+        if now - self._checked_at < IDLE:
             return  # `leave` has just looked
         self._busy = []
         for connection in _open():
@@ -75,11 +75,11 @@ class Surroundings:
 
     def distrust(self) -> None:
         """Others than a task have been here: look before the next one."""
-        self._looked_at = -IDLE
+        self._checked_at = -IDLE
 
     def leave(self) -> list[str]:
         """Roll back transactions that were left open; returns the names of their databases."""
-        now = self._looked_at = time.monotonic()
+        now = self._checked_at = time.monotonic()
         leaks = []
         for connection in _open():
             connection.__dict__["_bgtasks_used_at"] = now
