@@ -33,7 +33,7 @@ def pending(row: Any) -> Any:
 
 
 def set_pending(row: Any, creator: Model | None) -> None:
-    """Keep a creator whose key does not fit on the instance until it is saved; None removes it."""
+    """Keep on an instance, until it is saved, a creator whose key does not fit; None removes it."""
     if creator is None:
         row.__dict__.pop("_bgtasks_creator", None)
     else:

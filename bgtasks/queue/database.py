@@ -86,8 +86,8 @@ def age(column: str, utc: bool = False) -> str:
     return f"((julianday({clock(utc)}) - julianday({column})) * 86400)"
 
 
-# A row may look claimed this many seconds after its outcome, for clocks differ, and the outcome is
-# the row's own all the same.
+# A row may seem to have been claimed so many seconds after its outcome was written, because clocks
+# differ. Up to then the outcome is taken for the row's own.
 SKEW = 60
 
 
