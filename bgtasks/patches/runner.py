@@ -85,7 +85,7 @@ def run_in_process(proxy: Any, row: Task | None = None, *args: Any, **kwargs: An
     if row is None:
         row = _waiting_row(proxy, args, kwargs)
         counted = row is not None
-    elif not row.locked_by or row.locked_by.startswith(db.OURS):
+    elif not row.locked_by or row.locked_by.startswith(db.WORKER_PREFIX):
         # Read a while ago: nobody's then, or another worker's.
         counted = claims.claim_row(row, upstream.tasks._runner.worker_name)
         if not counted:

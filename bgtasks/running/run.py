@@ -1,4 +1,4 @@
-"""A claimed row made ready to run: its function, its limit and what the task may know of itself."""
+"""A claimed row made ready to run: its function, its limit and its `CurrentTask`."""
 
 from __future__ import annotations
 
@@ -48,10 +48,11 @@ class Runs:
         """The run of a claimed row.
 
         Args:
-            function: of the task; None: the one that is registered.
+            function: the task's function; None: the one that is registered. It is kept: later
+                rows of the same task run the same one.
 
         Raises:
-            KeyError: no task of that name is known here.
+            KeyError: this process knows no task of that name.
         """
         name = claimed.row.task_name
         found = self._found.get(name)
@@ -65,5 +66,5 @@ class Runs:
 
 
 def claimed_here(row: Task) -> ClaimedRow:
-    """A row that this process has taken by itself, with the options that the database has."""
+    """A `ClaimedRow` of a row that was claimed without a `Frontier`: its options are read here."""
     return ClaimedRow(row, options=call_options.load(row))

@@ -15,7 +15,7 @@ from bgtasks.clock import elapsed
 from bgtasks.exceptions import LeaseLost
 from bgtasks.models import Worker
 from bgtasks.queue import claims, pruning, rescue, workers
-from bgtasks.queue.database import OURS
+from bgtasks.queue.database import WORKER_PREFIX
 from bgtasks.supervisor import lock_file
 from bgtasks.supervisor.cron import Cron
 from bgtasks.tasks import registry
@@ -52,7 +52,7 @@ class Lease:
     def acquire(self) -> None:
         """Register under a new name."""
         # A name of its own: whoever bore the last one is dead or was declared so.
-        self.name = f"{OURS}{secrets.token_hex(6)}"
+        self.name = f"{WORKER_PREFIX}{secrets.token_hex(6)}"
         self._reset()
         self._presence.hold(self.name)
         workers.register(

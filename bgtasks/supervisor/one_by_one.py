@@ -112,7 +112,7 @@ class OneByOne:
 
     def _renew_locks(self, ended: threading.Event) -> None:
         name = upstream.tasks._runner.worker_name
-        while not ended.wait(conf.stock_lock_time() / 4):
+        while not ended.wait(conf.upstream_lock_time() / 4):
             try:
                 workers.renew_locks(name)
             except (DatabaseError, InterfaceError) as error:

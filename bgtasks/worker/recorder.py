@@ -58,7 +58,7 @@ class Recorder:
         Raises:
             DatabaseError, InterfaceError: the database is away; the rest is still in ``waiting``.
         """
-        heard = receivers.listened_to()
+        heard = receivers.any_for_success()
         while waiting:
             group = self._group(waiting, heard)
             ids = {id(each) for each in group}
@@ -90,7 +90,7 @@ class Recorder:
 
     def _together(self, group: list[Ending]) -> None:
         try:
-            self._settle(group, finish.record(group))
+            self._settle(group, finish.record_successes(group))
         except REFUSED:
             self._one_by_one(group)
 
@@ -101,7 +101,7 @@ class Recorder:
         them end the process, all of the group run again.
         """
         try:
-            lost, seconds = finish.record_heard(group)
+            lost, seconds = finish.record_with_receivers(group)
         except AWAY:
             raise
         except Exception:  # one cannot be stored, or a receiver broke the transaction

@@ -87,7 +87,7 @@ class Recording:
         """
         if self._work.closed or not self._work.waiting:
             return 0.0
-        later = GATHER if for_keeper and receivers.listened_to() else 0.0
+        later = GATHER if for_keeper and receivers.any_for_success() else 0.0
         return self._recorded_at + GATHER + later - elapsed()
 
     def _write_progress(self) -> None:

@@ -76,7 +76,7 @@ class Runner:
             except BaseException as error:  # ours, not the task's: that is caught where it runs
                 ending = executor.fallen(claimed.row, error)
             self._work.leave(claimed, ending)
-            if receivers.listened_to():
+            if receivers.any_for_success():
                 self._record_here()
                 around.distrust()
             if self._marks.slow:

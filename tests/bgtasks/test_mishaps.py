@@ -108,7 +108,7 @@ def test_p3_the_ending_of_a_row_that_nobody_holds_changes_nothing() -> None:
     (row,) = claimed()
     Task.objects.update(locked_by=None)
     row.locked_by = None
-    assert finish.record([Ending(row)]) == [row]
+    assert finish.record_successes([Ending(row)]) == [row]
     assert not finish.record_alone(Ending(row))
     assert Task.objects.count() == 1
 
@@ -125,7 +125,7 @@ def test_p4_an_ending_that_no_database_will_have_is_not_run_again(
         finish, "record_alone",
         lambda each: refuse() if each.row.pk == stuck.pk else write(each),
     )  # fmt: skip
-    monkeypatch.setattr(finish, "record", broken(InternalError("says a trigger")))
+    monkeypatch.setattr(finish, "record_successes", broken(InternalError("says a trigger")))
     waiting = [Ending(row, mark=marks.begin(row.pk, None)) for row in (stuck, other)]
     recorder.record(waiting)
     assert Outcome.objects.get().task_id == other.pk
