@@ -12,7 +12,7 @@ export PORT
 LOCAL := BGTASKS_GRACE=4 HOST=127.0.0.1 SITE_URL=http://127.0.0.1:$(PORT) PATH="$(abspath $(BIN)):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types checks chaos defects wheel bench bench-web bench-recovery clean
+.PHONY: help run test lint types checks map chaos defects wheel bench bench-web bench-recovery clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -44,6 +44,9 @@ checks: $(VENV)/.dev ## check the settings as production has them, and the migra
 	$(PRODUCTION) $(BIN)/python manage.py collectstatic --noinput --verbosity 0
 	$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
 	DOTENV=/dev/null DEBUG=1 $(BIN)/python manage.py makemigrations --check --dry-run
+
+map: $(VENV)/.dev ## write into docs/internals/map.md what the modules say of themselves
+	$(BIN)/python -m tests.harness.house_map
 
 chaos: $(VENV)/.dev ## five minutes of killing workers at random, on each database that is here
 	PYTHONPATH=.:site $(BIN)/python -m tests.chaos.chaos --seconds 150

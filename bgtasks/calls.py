@@ -1,6 +1,6 @@
 """Calling a task: the arguments and options of one call become a row.
 
-Every way of enqueueing ends here, those of the dialects by `submit`.
+Every way of enqueueing ends here. The dialects call `submit`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from bgtasks.results import AsyncResult
 from bgtasks.running.eager import run_eagerly
 from bgtasks.tasks import policies, validation
 
-# Taken off a call's keyword arguments before the function's own; `schedule` besides.
+# These keyword arguments of a call are options, and so is `schedule`; the others are the function's
+# own.
 CALL_OPTIONS = (
     "priority",
     "queue",
@@ -38,14 +39,15 @@ CALL_OPTIONS = (
 
 
 def call(proxy: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Enqueue a call of a task: takes the place of ``TaskProxy.__call__``.
+    """Enqueue a call of a task. This takes the place of upstream's ``TaskProxy.__call__``.
 
     Returns:
-        The row; with CHECK_EXISTING, RESCHEDULE_EXISTING or `unique`, the one that was there.
+        The row. With CHECK_EXISTING, RESCHEDULE_EXISTING or ``unique`` it is the row that was
+        there already, if there was one.
 
     Raises:
-        NotJSON: an argument is not JSON.
-        WrongArguments: the function does not take these.
+        NotJSON: an argument cannot be written as JSON.
+        WrongArguments: the function does not take these arguments.
         InvalidOption: an option makes no sense.
     """
     run_at, action, options = _call_options(proxy, kwargs)
@@ -61,19 +63,22 @@ def submit(
     options: Mapping[str, Any] | None = None,
     **columns: Any,
 ) -> Any:
-    """Enqueue a call whose options stand apart from its arguments: the way of every dialect.
+    """Enqueue a call whose options stand apart from its arguments. Every dialect calls this.
 
     Args:
-        run_at: not before then; None: what the task's own schedule says.
-        options: what only this call asks for: ``timeout`` (seconds), ``expires`` (seconds since
-            the epoch), ``then`` (the name of a task that gets the row's id when this has ended).
-        columns: as in a call: ``priority``, ``queue``, ``verbose_name``, ``creator``.
+        run_at: do not start before then; None: what the task's own schedule says.
+        options: options that the task's table has no column for: ``timeout`` (seconds),
+            ``expires`` (seconds since the epoch), ``then`` (the name of a task that is enqueued
+            with the row's id when this one has ended).
+        columns: options with a column, as in a call: ``priority``, ``queue``, ``verbose_name``,
+            ``creator``. None is as if the option was not given.
 
     Returns:
-        The row.
+        The row; of a ``unique`` task the one that was there already, if there was one.
 
     Raises:
-        NotJSON: an argument is not JSON.
+        NotJSON: an argument cannot be written as JSON.
+        WrongArguments: the function does not take these arguments.
         InvalidOption: an option makes no sense.
     """
     given = {name: value for name, value in columns.items() if value is not None}
@@ -86,10 +91,11 @@ def submit(
 
 
 def delay(proxy: Any, *args: Any, **kwargs: Any) -> AsyncResult:
-    """Enqueue a call with these arguments, all of them the function's own.
+    """Enqueue a call. All arguments are the function's own; none is an option.
 
     Raises:
-        NotJSON: an argument is not JSON.
+        NotJSON: an argument cannot be written as JSON.
+        WrongArguments: the function does not take these arguments.
     """
     return AsyncResult(submit(proxy, args, kwargs).pk)
 
@@ -111,15 +117,22 @@ def apply_async(
     """Enqueue a call.
 
     Args:
-        countdown: seconds from now, or a timedelta, before which it does not start.
-        eta: or the time itself.
-        expires: a time, or seconds from now, after which it is not started any more but
-            cancelled.
-        timeout: seconds that this run may take, instead of what the task says.
+        args: the positional arguments of the function.
+        kwargs: its keyword arguments.
+        countdown: seconds, or a timedelta, from now: the task does not start earlier.
+        eta: the time before which it does not start, instead of ``countdown``.
+        queue: the queue of the row; None: the task's own.
+        priority: the priority of the row; None: the task's own.
+        expires: a time, or seconds or a timedelta from now. After that the task is not started any
+            more, but cancelled.
+        timeout: seconds that a run may take; None: what the task says.
+        creator: the object that enqueues the call, any model instance.
+        verbose_name: a name of the row for people.
 
     Raises:
-        NotJSON: an argument is not JSON.
-        InvalidOption: an option makes no sense, or `countdown` and `eta` are both given.
+        NotJSON: an argument cannot be written as JSON.
+        WrongArguments: the function does not take these arguments.
+        InvalidOption: an option makes no sense, or ``countdown`` and ``eta`` are both given.
     """
     options = {"expires": _epoch(expires), "timeout": timeout}
     row = submit(
@@ -139,8 +152,9 @@ def apply_async(
 def call_each(proxy: Any, *iterables: Iterable[Any], **kwargs: Any) -> list[Task]:
     """Enqueue many calls at once: ``task.map(a, b)`` is ``task(x, y)`` for each x of a and y of b.
 
-    In one transaction, so that all exist or none. Where nobody listens to rows being saved, a few
-    statements insert them all; of a unique task each call looks for its key.
+    All calls are enqueued in one transaction, so that all rows exist or none. A few statements
+    insert them all, unless a receiver of pre_save or post_save is connected. The calls of a
+    ``unique`` task are enqueued one by one, because each needs its key.
 
     Args:
         iterables: the positional arguments: an iterable for each, all of the same length.
@@ -150,8 +164,11 @@ def call_each(proxy: Any, *iterables: Iterable[Any], **kwargs: Any) -> list[Task
         The rows, in the order of the items.
 
     Raises:
-        NotJSON: an argument is not JSON.
-        ValueError: the iterables differ in length, or waiting rows were to be looked for.
+        NotJSON: an argument cannot be written as JSON.
+        WrongArguments: the function does not take these arguments.
+        InvalidOption: an option makes no sense.
+        ValueError: the iterables differ in length, or an option asks for the rows that wait for
+            the same call.
     """
     run_at, action, options = _call_options(proxy, kwargs)
     if action != upstream.TaskSchedule.SCHEDULE or options.pop("remove_existing_tasks"):
@@ -160,7 +177,7 @@ def call_each(proxy: Any, *iterables: Iterable[Any], **kwargs: Any) -> list[Task
             "reschedule or replace those, call the task once for each item."
         )
     calls = list(zip(*iterables, strict=True))
-    for args in calls[:1]:  # the others have as many
+    for args in calls[:1]:  # one check will do: all calls have the same number of arguments
         validation.check_arguments(proxy, args, kwargs)
     if policies.of(proxy.name).unique is not False:
         with transaction.atomic(using=database.alias()):
@@ -203,7 +220,7 @@ def _schedule(
     options: Mapping[str, Any] | None = None,
 ) -> Any:
     validation.check_arguments(proxy, args, kwargs)
-    # Only where they are used: a project's own runner may know nothing of them.
+    # These arguments are passed only if they are used: a project's own runner may not take them.
     more: dict[str, Any] = {"options": options} if options else {}
     if (key := _unique_key(proxy, args, kwargs)) is not None:
         _refuse_looking_for_existing(proxy, action, columns)
@@ -216,7 +233,7 @@ def _schedule(
 
 
 def _schedule_of(runner: Any) -> Callable[..., Any]:
-    """How a runner enqueues: as we do, unless the project's own class does it otherwise."""
+    """The function that enqueues for a runner: ours, unless the runner's class has its own."""
     if type(runner).schedule is upstream.DBTaskRunner.schedule:
         return partial(schedule_row, runner)
     return runner.schedule  # type: ignore[no-any-return]
@@ -239,13 +256,15 @@ def schedule_row(
     unique_key: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Task:
-    """Enqueue a call whose options are told from its arguments.
+    """Enqueue a call whose options were taken out of its arguments.
 
     Args:
-        runner: in whose name the signal is sent.
+        runner: its class is the sender of the signal ``task_created``.
+        unique_key: the key of a call of a ``unique`` task; None: the task is not unique.
+        options: see `submit`.
 
     Returns:
-        The row that waits now, also where one waited already.
+        The row that waits now: the new one, or one that waited already.
     """
     row = enqueue.new_row(
         task_name, args, kwargs, run_at, priority, queue, verbose_name, creator, repeat,
@@ -288,7 +307,7 @@ def _unique_key(proxy: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> s
     try:
         return unique.key_of(proxy.name, value)
     except (TypeError, ValueError, RecursionError) as error:
-        if chosen is True:  # of the arguments themselves: the row will name the one
+        if chosen is True:  # the key is the arguments themselves: the error should name the one
             enqueue.parameters(proxy.name, args, kwargs)
         raise NotJSON(
             f"The unique key of {proxy.name} is {value!r}, which is not JSON: {error}"
@@ -298,7 +317,11 @@ def _unique_key(proxy: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> s
 def _call_options(
     proxy: Any, kwargs: dict[str, Any]
 ) -> tuple[datetime | None, int, dict[str, Any]]:
-    """Take a call's options off its keyword arguments: when, which action, and the others."""
+    """Take the options out of a call's keyword arguments.
+
+    Returns:
+        The time to run at, the action of the schedule, and the other options.
+    """
     schedule = validation.as_schedule(kwargs.pop("schedule", None)).merge(proxy.schedule)
     options = {name: kwargs.pop(name) for name in CALL_OPTIONS if name in kwargs}
     own = policies.of(proxy.name).priority if schedule._priority is None else schedule.priority
@@ -311,7 +334,12 @@ def _call_options(
 
 
 def aware(value: datetime | None, name: str, option: str) -> datetime | None:
-    """A time with its zone. A naive one under USE_TZ is taken as local, with a warning."""
+    """The time as an aware one, if USE_TZ is on. A naive one is taken as local, with a warning.
+
+    Args:
+        name: the task's name, for the warning.
+        option: the option's name, for the warning.
+    """
     if isinstance(value, datetime) and settings.USE_TZ and timezone.is_naive(value):
         warnings.warn(
             f"{option} of task {name} is {value}, without a time zone, while USE_TZ is on. It is "

@@ -87,7 +87,7 @@ def settings_make_sense(**kwargs: Any) -> list[CheckMessage]:
         ("BGTASKS_COROUTINES", conf.coroutines, 1),
         ("MAX_ATTEMPTS", conf.max_attempts, 1),
         ("BACKGROUND_TASK_ASYNC_THREADS", conf.threads, 1),
-        ("MAX_RUN_TIME", conf.stock_lock_time, 0.001),
+        ("MAX_RUN_TIME", conf.upstream_lock_time, 0.001),
     )
     for name, read, lowest in readers:
         try:

@@ -1,8 +1,8 @@
-"""The clock by which a process knows how long it was away.
+"""The clock by which a process measures time, also that for which its machine was suspended.
 
-``CLOCK_BOOTTIME`` goes on while the machine is suspended, as the database's does;
-``time.monotonic()`` does not. A laptop that was closed or a virtual machine that was paused
-past its lease must notice.
+On Linux ``CLOCK_BOOTTIME`` goes on while the machine is suspended, and ``time.monotonic()`` does
+not. The database's clock goes on too: so a worker on a laptop that was closed for longer than its
+lease must notice that it has lost its rows.
 """
 
 from __future__ import annotations
@@ -13,5 +13,5 @@ _BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 def elapsed() -> float:
-    """Seconds since some fixed moment, the same for all processes of this machine."""
+    """Seconds since some fixed moment, which is the same for all processes of this machine."""
     return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)

@@ -1,7 +1,7 @@
-"""The settings, typed and read when they are asked for.
+"""The settings, typed, and read each time that they are asked for.
 
-Those of django-background-tasks keep their names and meaning. Ours begin with ``BGTASKS_``;
-the docs list them all.
+The settings of upstream, django-background-tasks, keep their names and meaning. Ours begin with
+``BGTASKS_``. The docs list them all.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 
 from django.conf import settings
 
-# `MAX_RUN_TIME = 9999999999` means "never" in projects out there; a timedelta of that overflows.
+# The longest time-out, in seconds. Some projects set `MAX_RUN_TIME = 9999999999` and mean "never";
+# so many seconds cannot be added to a date.
 TEN_YEARS = 10 * 365 * 24 * 3600.0
 
 MAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
@@ -39,8 +40,8 @@ def max_run_time() -> float | None:
     return None if limit is None else min(float(limit), TEN_YEARS)
 
 
-def stock_lock_time() -> float:
-    """Seconds after which a lock that no worker of ours holds is taken for dead."""
+def upstream_lock_time() -> float:
+    """Seconds after which the lock of a worker of upstream is void: `MAX_RUN_TIME`, or an hour."""
     limit = max_run_time()
     return 3600.0 if limit is None else limit
 
@@ -58,12 +59,15 @@ def coroutines() -> int:
 
 
 def lowest_number_first() -> bool:
-    """Whether priorities are nice values: the lowest number runs first."""
+    """Whether the row with the lowest priority number runs first, as with Unix nice values."""
     return getattr(settings, "BACKGROUND_TASK_PRIORITY_ORDERING", "DESC") == "ASC"
 
 
 def as_stored(priority: int) -> int:
-    """A priority of which the highest runs first, as the row has it; and the other way round."""
+    """The number that a row stores for a priority of which the highest runs first.
+
+    It is its own inverse: it also gives such a priority from the number that a row stores.
+    """
     return -priority if lowest_number_first() else priority
 
 
@@ -73,12 +77,12 @@ def lease() -> float:
 
 
 def grace() -> float:
-    """Seconds that running tasks have left when the worker is told to stop."""
+    """Seconds that running tasks have to end after their worker was asked to stop."""
     return float(getattr(settings, "BGTASKS_GRACE", 25))
 
 
 def retention() -> dict[str, timedelta | None]:
-    """How long an outcome is kept, by state; None is for ever."""
+    """How long an outcome is kept, by its state; None: for ever."""
     return {**RETENTION, **getattr(settings, "BGTASKS_RETENTION", {})}
 
 
@@ -88,7 +92,7 @@ def eager() -> bool:
 
 
 def eager_propagates() -> bool:
-    """Whether what such a task raises is raised to the caller."""
+    """Whether a call in eager mode raises what its task raises."""
     return bool(getattr(settings, "BGTASKS_EAGER_PROPAGATES", True))
 
 
@@ -98,5 +102,5 @@ def mail_backend() -> str:
 
 
 def mail_max_size() -> int:
-    """Bytes that a mail may have, attachments and all."""
+    """How many bytes a mail may have, with its attachments."""
     return int(getattr(settings, "BGTASKS_MAIL_MAX_SIZE", 10 * 1024 * 1024))

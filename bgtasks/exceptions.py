@@ -1,4 +1,4 @@
-"""Every error of ours. The docstring says what happened; the message, to what.
+"""Every error that bgtasks raises. The class says what went wrong, the message says with what.
 
 BgtasksError
 ├── InvalidTask              at decoration
@@ -12,13 +12,13 @@ BgtasksError
 ├── UnknownOption            at a call (a TypeError too)
 │   └── UnknownAttribute     (an AttributeError too)
 ├── ForbiddenFunction        at ``async_task()``, and in the worker
-│   └── MissingFunction      the same; a worker waits for one that has it
+│   └── MissingFunction      the same; the row waits for a worker that has the function
 ├── MaxRetriesExceededError  from ``self.retry()``
 ├── AsyncCall                at ``.now()`` of a coroutine (a RuntimeError too)
 ├── UnknownResult            at a result (a LookupError too)
 ├── ResultTimeout            (a TimeoutError too)
 ├── WouldBlock               (a RuntimeError too)
-├── TaskFailed, TaskRevoked  what ``get()`` raises where it cannot raise the task's own
+├── TaskFailed, TaskRevoked  from ``get()``, where it has no exception of the task's to raise
 ├── InvalidProgress          at ``set_progress()`` (a ValueError too)
 ├── Retry, Snooze, Cancel    for a task to raise
 ├── MailError                of ``bgtasks.mail``
@@ -33,9 +33,9 @@ BgtasksError
 ├── LeaseLost, NoNextRun,
 │   BrokenTransaction        in the worker
 ├── NotMigrated              at worker start
-└── what ends an attempt
-    ├── BrokenRow            is not tried again
-    ├── ResultNotJSON        nor this
+└── recorded as the failure of an attempt
+    ├── BrokenRow            the row is not tried again
+    ├── ResultNotJSON        the row is not tried again
     ├── LeakedTransaction
     └── TaskTimeout          (a TimeoutError too)
 """
@@ -48,7 +48,7 @@ from background_task.exceptions import InvalidTaskError
 
 
 class BgtasksError(Exception):
-    """Something that bgtasks raises."""
+    """The base of all errors that bgtasks raises."""
 
 
 class InvalidTask(BgtasksError):
@@ -60,15 +60,15 @@ class GeneratorTask(InvalidTask):
 
 
 class LambdaTask(InvalidTask):
-    """A lambda has no name that a worker could find it by."""
+    """A lambda has no name by which a worker could find it, so it cannot be a task."""
 
 
 class NestedTask(InvalidTask):
-    """A function inside a function exists only while that runs, and not in a worker."""
+    """A function inside a function cannot be a task: it exists only where the outer one runs."""
 
 
 class MethodTask(InvalidTask):
-    """A method needs an object, which a row cannot carry."""
+    """A method needs an object, which a row cannot carry, so it cannot be a task."""
 
 
 class InvalidOption(InvalidTask, ValueError):
@@ -76,19 +76,19 @@ class InvalidOption(InvalidTask, ValueError):
 
 
 class InvalidCron(InvalidOption):
-    """A ``cron`` line that cannot be read, or that names no moment."""
+    """A ``cron`` line cannot be read, or its time never comes."""
 
 
 class DuplicateTask(InvalidTask):
-    """Two functions want to be the task of one name; rows carry only the name."""
+    """Two functions want to be the task of the same name; rows carry only the name."""
 
 
 class NotJSON(BgtasksError, TypeError):
-    """An argument that a row cannot carry, for it is not JSON."""
+    """An argument of a call cannot be written as JSON, so a row cannot carry it."""
 
 
 class WrongArguments(BgtasksError, TypeError):
-    """Arguments that the task's function does not take: each attempt would fail at once."""
+    """A call has arguments that the task's function does not take: every attempt would fail."""
 
 
 class TaskModuleError(BgtasksError):
@@ -96,15 +96,15 @@ class TaskModuleError(BgtasksError):
 
 
 class LeaseLost(BgtasksError):
-    """Another worker declared this one dead and took its rows."""
+    """Another worker declared this one dead and took its rows back."""
 
 
 class NoNextRun(BgtasksError):
-    """A repeating row whose dates, or whose database, allow no next run."""
+    """The next run of a repeating row has no date that Python, or the database, can hold."""
 
 
 class BrokenTransaction(BgtasksError):
-    """A receiver ended the transaction in which outcomes were being recorded."""
+    """A receiver of a signal ended the transaction in which outcomes were being recorded."""
 
 
 class NotMigrated(BgtasksError):
@@ -112,11 +112,11 @@ class NotMigrated(BgtasksError):
 
 
 class BrokenRow(BgtasksError, InvalidTaskError):
-    """A row whose arguments cannot be read. It is not tried again."""
+    """The arguments or options of a row cannot be read. The row is not tried again."""
 
 
 class LeakedTransaction(BgtasksError):
-    """A task ended inside a transaction that it had opened; it was rolled back."""
+    """A task left a transaction open, which was rolled back."""
 
 
 class TaskTimeout(BgtasksError, TimeoutError):
@@ -124,7 +124,7 @@ class TaskTimeout(BgtasksError, TimeoutError):
 
 
 class UnknownOption(BgtasksError, TypeError):
-    """An option that is not supported. It is refused, for to ignore it would change what runs."""
+    """An option is not supported. It is refused, because without it something else would run."""
 
 
 class AsyncCall(BgtasksError, RuntimeError):
@@ -132,19 +132,19 @@ class AsyncCall(BgtasksError, RuntimeError):
 
 
 class UnknownResult(BgtasksError, LookupError):
-    """No row and no outcome has this id: it never was, was deleted, or was pruned."""
+    """No row and no outcome has this id: the task never existed, was deleted, or was pruned."""
 
 
 class ResultTimeout(BgtasksError, TimeoutError):
-    """The task has not ended within the time that the caller would wait."""
+    """The task has not ended within the time for which the caller would wait."""
 
 
 class WouldBlock(BgtasksError, RuntimeError):
-    """To wait for this result here would keep it from ever coming."""
+    """Waiting for this result here would keep the task from ever ending."""
 
 
 class TaskFailed(BgtasksError):
-    """The task failed, and the exception that it raised cannot be made here."""
+    """The task failed, and the exception that it raised cannot be made in this process."""
 
 
 class TaskRevoked(BgtasksError):
@@ -152,21 +152,26 @@ class TaskRevoked(BgtasksError):
 
 
 class ResultNotJSON(BgtasksError, TypeError, InvalidTaskError):
-    """A task returned what cannot be kept as JSON. It is not tried again."""
+    """A task returned something that cannot be written as JSON. It is not tried again."""
 
 
 class InvalidProgress(BgtasksError, ValueError):
-    """A task told how far it has come, and it is no number."""
+    """A task reported a progress that is no finite number."""
 
 
 class Retry(BgtasksError):
     """For a task to raise: this attempt failed; try again.
 
     Args:
-        after: seconds, or a timedelta, until then; None: what the task's ``backoff`` says.
+        after: seconds, or a timedelta, until the next attempt; None: what the task's ``backoff``
+            says.
+
+    Raises:
+        InvalidOption: ``after`` is no time span from 0 to a hundred years.
     """
 
-    # Whether who raises it has counted the attempts, so that `max_attempts` says nothing.
+    # Whether the code that raises it has counted the attempts itself. Then the task's
+    # `max_attempts` is not applied.
     counted = False
 
     def __init__(self, after: float | timedelta | None = None) -> None:
@@ -178,10 +183,13 @@ class Retry(BgtasksError):
 
 
 class Snooze(BgtasksError):
-    """For a task to raise: not now. It runs again later, and this run counts as none.
+    """For a task to raise: not now. The task runs again later; this run is no attempt.
 
     Args:
-        after: seconds, or a timedelta, until then.
+        after: seconds, or a timedelta, until the next run.
+
+    Raises:
+        InvalidOption: ``after`` is no time span from 0 to a hundred years.
     """
 
     def __init__(self, after: float | timedelta) -> None:
@@ -190,10 +198,10 @@ class Snooze(BgtasksError):
 
 
 class Cancel(BgtasksError):
-    """For a task to raise: there is nothing to do. It is not tried again, nor repeated.
+    """For a task to raise: there is nothing to do. The task is not tried again, nor repeated.
 
     Args:
-        reason: is kept, and shown to whoever asks for the result.
+        reason: a text that is kept, and shown to whoever asks for the result.
     """
 
     def __init__(self, reason: str = "") -> None:
@@ -201,6 +209,7 @@ class Cancel(BgtasksError):
         self.reason = reason
 
 
+# The longest time span that an option may give: a hundred years.
 LONGEST = timedelta(days=36525)
 
 
@@ -222,7 +231,7 @@ def seconds(value: float | timedelta) -> timedelta:
 
 
 class MailError(BgtasksError):
-    """Something about a mail that goes, or should have gone, through the queue."""
+    """The base of all errors about mails that go through the queue."""
 
 
 class CryptographyMissing(MailError):
@@ -230,11 +239,11 @@ class CryptographyMissing(MailError):
 
 
 class InvalidMailSettings(MailError):
-    """The settings name no backend that a mail could be sent by."""
+    """The settings name no backend that could send a mail."""
 
 
 class MailOptionRefused(MailError, TypeError):
-    """A connection was asked for with options that the worker would know nothing of."""
+    """A mail connection was asked for with options that would not reach the worker."""
 
 
 class MailTooLarge(MailError):
@@ -242,28 +251,28 @@ class MailTooLarge(MailError):
 
 
 class UnstorableMail(MailError, TypeError):
-    """A mail has a part that cannot be written down."""
+    """A mail has a part that cannot be stored."""
 
 
 class UnreadableMail(MailError):
-    """A stored mail cannot be decrypted with the keys that there are."""
+    """A stored mail cannot be decrypted with the keys in the settings."""
 
 
 class MailNotSent(MailError):
-    """The real backend failed. What it said is withheld, as it may name the recipients."""
+    """The real backend failed. Its error text is withheld, as it may name the recipients."""
 
 
 class UnknownAttribute(UnknownOption, AttributeError):
-    """Something that the objects of another package have and ours do not."""
+    """An attribute that the objects of another package have is missing from ours."""
 
 
 class ForbiddenFunction(BgtasksError, InvalidTaskError):
-    """A row may name a function of an installed app's ``tasks`` module, and no other."""
+    """A row names a function that it may not: only those of installed apps' ``tasks`` may run."""
 
 
 class MissingFunction(ForbiddenFunction):
-    """There is no such function in the code that this process has."""
+    """A row names a function that the code of this process does not have."""
 
 
 class MaxRetriesExceededError(BgtasksError):
-    """A task asked for another try and has had all of them."""
+    """A task asked for another try, and has had all that it may have."""

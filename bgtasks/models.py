@@ -1,4 +1,4 @@
-"""The tables beside those of django-background-tasks, which stay as they are."""
+"""The tables that bgtasks adds. Those of django-background-tasks stay as they are."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 
 
 class Worker(models.Model):
-    """A running supervisor and its lease. The row goes when it ends or is declared dead."""
+    """A running worker and its lease. Its row is deleted when it ends or is declared dead."""
 
     name = models.CharField(max_length=32, primary_key=True)
     host = models.CharField(max_length=255)
@@ -55,7 +55,8 @@ class Outcome(models.Model):
     attempts = models.IntegerField()
     started_at = models.DateTimeField(null=True, help_text="The last attempt; None: not run.")
     finished_at = models.DateTimeField()
-    # NULL, for most have neither, and PostgreSQL then stores nothing.
+    # Both are NULL and not "", because most outcomes have neither, and PostgreSQL stores a NULL in
+    # no space.
     result = models.TextField(  # noqa: DJ001
         null=True, help_text="What it returned, as JSON; None for None."
     )
@@ -73,13 +74,13 @@ class Outcome(models.Model):
 
 
 class Attempt(models.Model):
-    """A run that did not succeed. Successful ones leave an Outcome only."""
+    """A run that did not succeed. A run that succeeds leaves only an Outcome."""
 
     class State(models.TextChoices):
         FAILED = "failed", "failed"
         TIMED_OUT = "timed_out", "timed out"
         LOST = "lost", "lost: its worker died"
-        STOPPED = "stopped", "stopped: its worker was told to end"
+        STOPPED = "stopped", "stopped: its worker was asked to end"
 
     task_id = models.BigIntegerField(db_index=True)
     number = models.IntegerField(help_text="1 for the first.")
@@ -94,10 +95,10 @@ class Attempt(models.Model):
 
 
 class Progress(models.Model):
-    """How far a running task has come, by its own word."""
+    """How far a running task has come, as it reported."""
 
     task_id = models.BigIntegerField(primary_key=True)
-    attempt = models.IntegerField(help_text="Which run told it.")
+    attempt = models.IntegerField(help_text="Which run reported it.")
     done = models.FloatField()
     total = models.FloatField(null=True)
     message = models.TextField(blank=True)
@@ -108,7 +109,7 @@ class Progress(models.Model):
 
 
 class CallOptions(models.Model):
-    """What one call asked for that the task's table has no column for. Most calls have none."""
+    """The options of one call for which the task's table has no column. Most calls have none."""
 
     task_id = models.BigIntegerField(primary_key=True)
     options = models.TextField(help_text="A JSON object.")
@@ -118,7 +119,7 @@ class CallOptions(models.Model):
 
 
 class UniqueKey(models.Model):
-    """The row that stands for all calls with one key, as long as that row is in the queue."""
+    """The key of calls of a unique task, and the one row that waits or runs for all of them."""
 
     key = models.CharField(max_length=64, primary_key=True)
     task_id = models.BigIntegerField(db_index=True)
@@ -130,7 +131,7 @@ class UniqueKey(models.Model):
 
 
 class Creator(models.Model):
-    """Who enqueued a row, where the task's own column, of integers, cannot say it."""
+    """Who enqueued a row, where their key does not fit into the row's own column of integers."""
 
     task_id = models.BigIntegerField(primary_key=True)
     model = models.CharField(max_length=201, help_text="app_label.model, in lower case.")
@@ -154,7 +155,7 @@ class CronSlot(models.Model):
 
 
 class Revocation(models.Model):
-    """A run that its worker is to end. Its outcome is written already."""
+    """A revoked task whose run its worker should end. The task's outcome is written already."""
 
     task_id = models.BigIntegerField(primary_key=True)
     worker = models.CharField(max_length=32, db_index=True)
@@ -165,7 +166,7 @@ class Revocation(models.Model):
 
 
 class Mail(models.Model):
-    """A mail that waits to be sent. The row goes when it has been."""
+    """A mail that waits to be sent. Its row is deleted when it has been sent."""
 
     body = models.TextField(help_text="Encrypted.")
     created_at = models.DateTimeField(db_index=True)

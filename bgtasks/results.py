@@ -12,7 +12,7 @@ from bgtasks.exceptions import ResultTimeout, TaskRevoked, UnknownResult, WouldB
 from bgtasks.models import CompletedTask, Outcome, Worker
 from bgtasks.queue import database as db
 from bgtasks.queue import outcomes, progress
-from bgtasks.queue.listen import hear, listener
+from bgtasks.queue.listen import listener, wait_for_change
 from bgtasks.queue.notify import ENDED_CHANNEL
 from bgtasks.serialize import codec, remote_errors
 from bgtasks.tasks.current import Progress, current_task
@@ -21,24 +21,22 @@ from bgtasks.waiters import waiting_for
 logger = logging.getLogger(__name__)
 
 PENDING, STARTED, SUCCESS, FAILURE = "PENDING", "STARTED", "SUCCESS", "FAILURE"
-# Of `django.tasks`, for each of ours.
-TASK_RESULT_STATUS = {
-    PENDING: "READY",
-    STARTED: "RUNNING",
-    SUCCESS: "SUCCESSFUL",
-    FAILURE: "FAILED",
-}
-# Seconds between looks, whatever is heard, for a word may be lost: the first and the longest.
-LOOK, LONGEST = 0.05, 1.0
-# The same for a coroutine, which is told: whether the row was deleted.
-STILL_THERE = 5.0
+# The first and the longest poll interval, in seconds, of who waits for a result. The database is
+# asked even without a notification, for one may be lost.
+FIRST_POLL, LONGEST_POLL = 0.05, 1.0
+# The poll interval of a coroutine, in seconds. `bgtasks.waiters` wakes it when the task has ended;
+# it polls only to find out whether the row was deleted.
+COROUTINE_POLL = 5.0
 
 
 class AsyncResult:
-    """The result of a call, now or later. It is read from the database each time it is asked.
+    """The result of a call, which may still be to come. Each access reads it from the database.
 
     Args:
-        id: of the row that the call wrote; the row itself will do.
+        id: the id of the row that the call inserted, as a number or as text; or the row itself.
+
+    Raises:
+        UnknownResult: ``id`` is no number, or a completed row, which has an id of its own.
     """
 
     def __init__(self, id: int | str | Any) -> None:  # noqa: A002
@@ -75,7 +73,8 @@ class AsyncResult:
         """PENDING (also: to be tried again), STARTED (a worker has it), SUCCESS or FAILURE.
 
         Raises:
-            UnknownResult: there is no such task, or not any more. The same of all below.
+            UnknownResult: there is no such task, or not any more. So do all members below, but
+                for `progress`, `revoke` and `forget`.
         """
         return _status(self._find())
 
@@ -86,7 +85,7 @@ class AsyncResult:
 
     @property
     def result(self) -> Any:
-        """What it returned, or the exception that it raised; None as long as it has not ended."""
+        """What the task returned, or the exception that it raised; None until it has ended."""
         state = self._find()
         if state.outcome is None:
             return None
@@ -94,32 +93,32 @@ class AsyncResult:
 
     @property
     def traceback(self) -> str | None:
-        """Of a failure, what is told of it; else None."""
+        """The text that is kept of a failure, as a rule a traceback; None if it has not failed."""
         state = self._find()
         return outcomes.story(state.completed_id) if _status(state) == FAILURE else None
 
     @property
     def progress(self) -> Progress | None:
-        """How far it has come, by its own word; None if it has said nothing."""
+        """The progress that the task has reported last; None if it has reported none."""
         return progress.read(self.id)
 
     def ready(self) -> bool:
-        """Whether it has ended."""
+        """Whether the task has ended."""
         return self._find().outcome is not None
 
     def successful(self) -> bool:
         return self.status == SUCCESS
 
     def failed(self) -> bool:
-        """Whether it has failed for good, or was cancelled."""
+        """Whether the task has failed for good, or was cancelled."""
         return self.status == FAILURE
 
     def cancelled(self) -> bool:
-        """Whether it was revoked, expired, or cancelled itself: a kind of failure."""
+        """Whether the task was revoked, expired, or cancelled itself. `failed` is true then too."""
         return self._find().outcome == Outcome.State.CANCELLED
 
     def get(self, timeout: float | None = None, propagate: bool = True) -> Any:
-        """Wait for the end, and return what the task returned.
+        """Wait until the task has ended, and return what it returned.
 
         Args:
             timeout: seconds to wait at most; None: for ever.
@@ -128,50 +127,58 @@ class AsyncResult:
 
         Raises:
             ResultTimeout: it has not ended in time.
+            TaskFailed: it failed, and its own exception cannot be made here.
             TaskRevoked: it was revoked, expired, or cancelled itself.
-            WouldBlock: inside a transaction, or a task that has the only worker: it never ends.
+            WouldBlock: the call would wait for ever, because it is inside a transaction, or
+                inside a task that has the only worker.
             UnknownResult: there is no such task.
         """
         until = None if timeout is None else elapsed() + timeout
-        state = self._look()
+        state = self._find_or_refuse()
         if state.outcome is None:
             state = self._wait(until, timeout)
         return _taken(state, propagate)
 
     async def aget(self, timeout: float | None = None, propagate: bool = True) -> Any:
-        """As `get`, for coroutines: the event loop goes on meanwhile, and no thread waits."""
+        """Like `get`, for coroutines: the event loop goes on, and takes no thread for waiting."""
         until = None if timeout is None else elapsed() + timeout
-        look = sync_to_async(self._look)
-        if (state := await look()).outcome is None:
+        find = sync_to_async(self._find_or_refuse)
+        if (state := await find()).outcome is None:
             with waiting_for(self.id) as waiter:
-                while (state := await look()).outcome is None:
-                    left = STILL_THERE if until is None else until - elapsed()
+                while (state := await find()).outcome is None:
+                    left = COROUTINE_POLL if until is None else until - elapsed()
                     if left <= 0:
                         raise await sync_to_async(_too_late)(self.id, state, timeout)
-                    await waiter.wait(min(left, STILL_THERE))
+                    await waiter.wait(min(left, COROUTINE_POLL))
         return await sync_to_async(_taken)(state, propagate)
 
-    def _look(self) -> outcomes.State:
-        """Where it stands, unless that cannot change while somebody waits here."""
+    def _find_or_refuse(self) -> outcomes.State:
+        """The state of the task.
+
+        Raises:
+            UnknownResult: there is no such task.
+            WouldBlock: the task has not ended, and would not end while somebody waits here.
+        """
         state = self._find()
         if state.outcome is None:
             _refuse_to_block(self)
         return state
 
     def revoke(self, terminate: bool = False) -> bool:
-        """Call it off, unless it has ended or a worker has it.
+        """Cancel the task, unless it has ended or a worker has it.
 
         Args:
-            terminate: also if a worker has it. A coroutine is cancelled there; a plain function
-                is ended with its process, after its neighbours have had the grace period.
+            terminate: cancel it also if a worker has it. A coroutine is cancelled there. A plain
+                function is ended with its process, after other tasks in that process have had the
+                grace period to end.
 
         Returns:
-            Whether it was called off; its outcome says so from now on.
+            Whether the task was cancelled. If so, its outcome says so from now on.
         """
         return outcomes.revoke(self.id, terminate)
 
     def forget(self) -> bool:
-        """Delete what is kept of it, which is pruned by age anyway. Not before it has ended.
+        """Delete what is kept of the task, if it has ended. By age it would be pruned anyway.
 
         Returns:
             Whether there was something to delete.
@@ -180,17 +187,20 @@ class AsyncResult:
 
     def _wait(self, until: float | None, timeout: float | None) -> outcomes.State:
         listening = listener(ENDED_CHANNEL)
-        wait = LOOK
+        wait = FIRST_POLL
         try:
-            listening.prepare()  # before the first look: what ends after it is heard
+            listening.prepare()  # before the first read: what ends after that is notified
             while (state := self._find()).outcome is None:
                 left = wait if until is None else min(wait, until - elapsed())
                 if left <= 0:
                     raise _too_late(self.id, state, timeout)
-                if not (listening.prepare() or hear(listening, left)):
-                    if wait < LONGEST <= wait * 2 and not Worker.objects.using(db.alias()).exists():
+                if not (listening.prepare() or wait_for_change(listening, left)):
+                    if (
+                        wait < LONGEST_POLL <= wait * 2
+                        and not Worker.objects.using(db.alias()).exists()
+                    ):
                         logger.warning("get() waits for task %s. %s", self.id, _workers())
-                    wait = min(LONGEST, wait * 2)
+                    wait = min(LONGEST_POLL, wait * 2)
             return state
         finally:
             listening.close()
@@ -206,19 +216,19 @@ def _taken(state: outcomes.State, propagate: bool) -> Any:
 
 
 def _too_late(task_id: int, state: outcomes.State, timeout: float | None) -> ResultTimeout:
-    told = f"Task {task_id} has not ended within {timeout} s; it is {_status(state)}"
+    text = f"Task {task_id} has not ended within {timeout} s; it is {_status(state)}"
     if state.running:
-        return ResultTimeout(f"{told}: a worker has it.")
+        return ResultTimeout(f"{text}: a worker has it.")
     if state.attempts:
         return ResultTimeout(
-            f"{told}: attempt {state.attempts} did not succeed "
+            f"{text}: attempt {state.attempts} did not succeed "
             f"({outcomes.trouble(task_id)}), and it waits to be tried again."
         )
-    return ResultTimeout(f"{told}, and was not tried yet. {_workers()}")
+    return ResultTimeout(f"{text}, and was not tried yet. {_workers()}")
 
 
 def _workers() -> str:
-    """Whether anybody runs tasks, in words."""
+    """A sentence for error texts: whether any worker runs."""
     if Worker.objects.using(db.alias()).exists():
         return "The workers that run are busy, serve other queues, or do not know it."
     return "No worker runs: start `manage.py process_tasks`."
@@ -235,17 +245,17 @@ def _value(state: outcomes.State) -> Any:
 
 
 def _error(state: outcomes.State) -> Exception:
-    told = outcomes.story(state.completed_id)
+    text = outcomes.story(state.completed_id)
     if state.outcome == Outcome.State.CANCELLED:
-        return TaskRevoked(told or "Cancelled.")
-    return remote_errors.rebuild(state.exception, told)
+        return TaskRevoked(text or "Cancelled.")
+    return remote_errors.rebuild(state.exception, text)
 
 
 def _refuse_to_block(result: AsyncResult) -> None:
-    """What would wait for ever says so at once.
+    """Refuse to wait where that would last for ever.
 
     Raises:
-        WouldBlock
+        WouldBlock: we are inside a transaction, or inside a task that has the only worker.
     """
     if db.connection().in_atomic_block:
         raise WouldBlock(

@@ -1,7 +1,7 @@
-"""Tells coroutines that tasks have ended: by one thread and one connection for all of a process.
+"""Wakes coroutines whose tasks have ended: one thread and one connection for a whole process.
 
-Each that waited in a thread of its own would take one from a pool that others need too, perhaps
-what it waits for.
+If each coroutine waited in a thread of its own, it would take that from a pool that others need
+too: perhaps the very task that it waits for.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from contextlib import contextmanager, suppress
 from django.db import DatabaseError, InterfaceError, connections
 
 from bgtasks.queue import outcomes
-from bgtasks.queue.listen import Listener, hear, listener
+from bgtasks.queue.listen import Listener, listener, wait_for_change
 from bgtasks.queue.notify import ENDED_CHANNEL
 
 logger = logging.getLogger(__name__)
 
-# Seconds between looks, whatever is heard, and after an error.
-LOOK = 1.0
+# The poll interval in seconds, which holds also without a notification, and the pause after an
+# error.
+POLL_EVERY = 1.0
 
 
 class Waiter:
@@ -33,13 +34,13 @@ class Waiter:
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
 
-    def tell(self) -> None:
-        """From any thread: it has ended."""
+    def wake(self) -> None:
+        """Wake the coroutine, for its task has ended. Any thread may call this."""
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._ended.set)
 
     async def wait(self, timeout: float) -> None:
-        """Return when it has ended, or after so many seconds."""
+        """Return when the task has ended, or after ``timeout`` seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._ended.wait()
@@ -52,12 +53,18 @@ _thread: threading.Thread | None = None
 
 @contextmanager
 def waiting_for(task_id: int) -> Iterator[Waiter]:
-    """Listen for a task. What ended before this is not told: look once inside."""
+    """Register a waiter that is woken when a task ends. Call it in the event loop.
+
+    A task that has ended before wakes it only at the next poll: so ask the database once inside.
+
+    Yields:
+        The waiter; await its `wait`.
+    """
     global _thread
     waiter = Waiter(task_id)
     with _lock:
         _waiters.add(waiter)
-        if _thread is None or not _thread.is_alive():  # as in a child that was forked
+        if _thread is None or not _thread.is_alive():  # in a forked child it is not alive
             _thread = threading.Thread(target=_listen, name="bgtasks-waiters", daemon=True)
             _thread.start()
     try:
@@ -68,14 +75,14 @@ def waiting_for(task_id: int) -> Iterator[Waiter]:
 
 
 def _listen() -> None:
-    """Live for as long as somebody waits."""
+    """What the thread does: listen, for as long as somebody waits."""
     global _thread
     while True:
         try:
             _listen_on(listener(ENDED_CHANNEL))
-        except (DatabaseError, InterfaceError) as error:  # those who wait look by themselves too
-            logger.debug("Who waits for results is not told of them: %s", error)
-            time.sleep(LOOK)
+        except (DatabaseError, InterfaceError) as error:  # those who wait poll by themselves too
+            logger.debug("Coroutines that wait for results cannot be woken: %s", error)
+            time.sleep(POLL_EVERY)
         finally:
             connections.close_all()
         with _lock:
@@ -87,12 +94,12 @@ def _listen() -> None:
 def _listen_on(listening: Listener) -> None:
     try:
         while waiting := _waiters_now():
-            listening.prepare()  # before the look: what ends after it is heard
+            listening.prepare()  # before the query: what ends after that is notified
             ended = set(outcomes.ended_of([waiter.task_id for waiter in waiting]))
             for waiter in waiting:
                 if waiter.task_id in ended:
-                    waiter.tell()
-            hear(listening, LOOK)
+                    waiter.wake()
+            wait_for_change(listening, POLL_EVERY)
     finally:
         listening.close()
 

@@ -20,19 +20,23 @@ pytest_plugins = ["bgtasks.pytest_plugin"]
 ON_SQLITE = ["bgtasks/test_wheel.py", "bgtasks/defects", "bgtasks/test_sqlite.py"]
 collect_ignore = ON_SQLITE if settings.DATABASE == "postgresql" else []
 
+# Fixtures that live as long as the process of the tests and take seconds to set up.
+SET_UP_ONCE = {"site", "wheel"}
+
 
 def pytest_report_header() -> str:
     return f"database: {settings.DATABASE}; REQUIRE_ALL: {needs.REQUIRE_ALL}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # What starts processes comes last, so that a quick failure is not waited for.
-    folders = ("live", "browser")
-    items.sort(key=lambda item: [folder in item.path.parts for folder in reversed(folders)])
     if settings.DATABASE == "postgresql" and needs.postgresql_problem() and not needs.REQUIRE_ALL:
         # One test says what is missing; as many more lines would only hide it.
         config.hook.pytest_deselected(items=items[1:])
         del items[1:]
+    for item in items:
+        # A process of pytest-xdist runs whole groups: what is dear to set up, it sets up once.
+        for fixture in SET_UP_ONCE & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(fixture))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.imports import Imports
+from tests.harness import house_map
+from tests.harness.imports import Imports
 
 ROOT = Path(__file__).parents[1]
 ALLOWED = {
@@ -21,12 +22,11 @@ ALLOWED = {
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # What rows carry is data, and stays where a module goes.
 DATA = {("bgtasks.queue.mails", "bgtasks.mail.send")}
-MAP = ROOT / "docs" / "internals" / "map.md"
 
 
 def floors() -> list[str]:
     """The modules and packages right below bgtasks, from the top to the bottom, by the map."""
-    return re.findall(r"^\| `(\w+)` \|", MAP.read_text(), re.M)
+    return re.findall(r"^\| `(\w+)` \|", house_map.PAGE.read_text(), re.M)
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +45,15 @@ def test_no_modules_of_bgtasks_name_each_other_in_a_circle(ours: Imports) -> Non
 def test_the_map_shows_every_module_and_no_other(ours: Imports) -> None:
     there = {ours.floor(name).partition(".")[2] for name in ours.files} - {"", "migrations"}
     assert sorted(floors()) == sorted(there), "one row for each floor"
-    shown = re.findall(r"^- `([\w.]+)`: ", MAP.read_text(), re.M)
+    shown = re.findall(r"^- `([\w.]+)`: ", house_map.PAGE.read_text(), re.M)
     inside = {name.partition(".")[2] for name in ours.files if name.count(".") > 1}
     inside = {name for name in inside if not name.startswith("migrations.")}
     assert sorted(shown) == sorted(inside), "one line for each module of a package"
+
+
+def test_the_map_says_of_a_module_what_its_docstring_says() -> None:
+    page = house_map.PAGE.read_text()
+    assert page == house_map.refreshed(page), "run `make map`"
 
 
 def test_few_modules_stand_at_the_root() -> None:
@@ -63,6 +68,8 @@ def test_few_modules_stand_at_the_root() -> None:
         "from wrong import top",
         "from wrong.top import THING",
         "def hidden():\n    from wrong.top import THING",
+        "from .. import top",
+        "from ..top import THING",
         "import_module('wrong.top')",
         "NAMED = 'wrong.top.THING'",
         "if not TYPE_CHECKING:\n    pass\nelse:\n    import os\nimport wrong.top",

@@ -27,7 +27,7 @@ class Migration(migrations.Migration):
                             ("failed", "failed"),
                             ("timed_out", "timed out"),
                             ("lost", "lost: its worker died"),
-                            ("stopped", "stopped: its worker was told to end"),
+                            ("stopped", "stopped: its worker was asked to end"),
                         ],
                         max_length=16,
                     ),

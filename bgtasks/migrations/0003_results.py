@@ -45,7 +45,7 @@ class Migration(migrations.Migration):
             name="Progress",
             fields=[
                 ("task_id", models.BigIntegerField(primary_key=True, serialize=False)),
-                ("attempt", models.IntegerField(help_text="Which run told it.")),
+                ("attempt", models.IntegerField(help_text="Which run reported it.")),
                 ("done", models.FloatField()),
                 ("total", models.FloatField(null=True)),
                 ("message", models.TextField(blank=True)),

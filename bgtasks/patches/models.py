@@ -98,8 +98,8 @@ def holder_is_running(row: Task | CompletedTask) -> bool | None:
         return False
     if row.locked_by.isdigit():
         return None  # a stock worker's process, on whichever host
-    ours = row.locked_by.startswith(db.OURS)
-    limit = conf.lease() * 2 if ours else conf.stock_lock_time()
+    ours = row.locked_by.startswith(db.WORKER_PREFIX)
+    limit = conf.lease() * 2 if ours else conf.upstream_lock_time()
     return bool((timezone.now() - row.locked_at).total_seconds() < limit)
 
 

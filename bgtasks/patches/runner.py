@@ -85,7 +85,7 @@ def run_in_process(proxy: Any, row: Task | None = None, *args: Any, **kwargs: An
     if row is None:
         row = _waiting_row(proxy, args, kwargs)
         counted = row is not None
-    elif not row.locked_by or row.locked_by.startswith(db.OURS):
+    elif not row.locked_by or row.locked_by.startswith(db.WORKER_PREFIX):
         # Read a while ago: nobody's then, or another worker's.
         counted = claims.claim_row(row, upstream.tasks._runner.worker_name)
         if not counted:
@@ -99,7 +99,7 @@ def run_in_process(proxy: Any, row: Task | None = None, *args: Any, **kwargs: An
         return
     if not counted:
         claims.count_attempt(row)
-    _settle(executor.run(Runs(progress.writer()).of(claimed_here(row), proxy.task_function)))
+    _settle(executor.run(Runs(progress.Unattended()).of(claimed_here(row), proxy.task_function)))
 
 
 def _waiting_row(proxy: Any, args: Any, kwargs: Any) -> Task | None:

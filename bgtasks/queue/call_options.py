@@ -1,4 +1,4 @@
-"""What single calls asked for, beside their rows: a limit, an expiry, what follows, a phase."""
+"""The options of single calls, stored beside the rows: time limit, expiry, what follows, phase."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from bgtasks.queue.claimed_row import read_options
 
 
 def insert(row: Task, options: Mapping[str, Any]) -> None:
-    """Write the options of a new row; nothing for none."""
+    """Store the options of a new row. Without options, nothing is stored."""
     if options:
         _upsert(row.pk, options)
 
 
 def _upsert(task_id: int, options: Mapping[str, Any]) -> None:
     db.execute(
-        # A row of the same id may have had options before the table was remade.
+        # If the task table was remade, its ids begin anew: an older row of this id may have left
+        # its options behind.
         f"INSERT INTO {db.OPTIONS} (task_id, options) VALUES (%s, %s) "
         "ON CONFLICT (task_id) DO UPDATE SET options = excluded.options",
         [task_id, json.dumps(options)],
@@ -31,27 +32,27 @@ def _upsert(task_id: int, options: Mapping[str, Any]) -> None:
 
 
 def load(row: Task) -> dict[str, Any]:
-    """The options of a row, from the database. A `ClaimedRow` has them already."""
+    """Read the options of a row from the database. A `ClaimedRow` already carries its own."""
     found = CallOptions.objects.using(db.alias()).filter(pk=row.pk)
     return read_options(found.values_list("options", flat=True).first())
 
 
 def keep_slot(row: Task) -> None:
-    """Remember when a repeating row was due, before it is given another time.
+    """Store the time at which a repeating row was due, before its ``run_at`` is changed.
 
-    Its next run is counted from there: a retry does not move all later ones.
+    The next run is computed from that time, so that a retry does not shift all later runs.
     """
     if row.repeat <= 0:
         return
     try:
-        with transaction.atomic(using=db.alias()):  # a date may fail to be fetched
+        with transaction.atomic(using=db.alias()):  # fetching a date that Python cannot hold fails
             if "slot" not in (options := load(row)):
                 _upsert(row.pk, {**options, "slot": row.run_at.isoformat()})
     except (ArithmeticError, ValueError, AttributeError, DataError, Task.DoesNotExist):
-        return  # what has no date has no phase
+        return  # a row whose date cannot be read has no phase to keep
 
 
 def slot(row: Task) -> datetime:
-    """When a repeating row was due in the first place."""
+    """The time at which a repeating row was due before retries changed its ``run_at``."""
     kept = load(row).get("slot")
     return datetime.fromisoformat(kept) if kept else row.run_at

@@ -15,14 +15,15 @@ NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 class ClaimedRow:
     """A row that a worker has claimed, on its way to the run.
 
-    One is made for every row, so that it is a plain class with slots.
+    It is a plain class with slots, because one is made for every row.
 
     Attributes:
-        row: as the claim returned it.
-        pk: the row's id; Django's own attribute is slow to ask for.
-        claimed_at: when the claim was asked for, by `bgtasks.clock.elapsed`. A row that has waited
-            long since then is confirmed before it starts; 0.0: confirm it in any case.
-        options: what its call asked for besides; see `bgtasks.models.CallOptions`.
+        row: the row as the claim returned it.
+        pk: the row's id, kept here because ``row.pk`` is slow.
+        claimed_at: when the claim was sent to the database, in seconds of
+            `bgtasks.clock.elapsed`. A row that has waited long since then is confirmed before it
+            starts; one with 0.0 is confirmed in any case.
+        options: the options of its call; see `bgtasks.models.CallOptions`.
         is_coroutine: whether the event loop runs it, and not a thread.
     """
 
@@ -39,9 +40,10 @@ class ClaimedRow:
 
 
 def read_options(text: str | None) -> dict[str, Any]:
-    """The options that a row has, from their text in the database; empty for None.
+    """Read a row's options from their text in the database; None gives an empty dict.
 
-    What cannot be read becomes the option ``broken``: the run fails for it, and no other row's.
+    A text that cannot be read gives the option ``broken`` with the reason. Then only the run of
+    this row fails, and not the claim of a whole batch.
     """
     if text is None:
         return {}

@@ -15,21 +15,22 @@ from bgtasks.queue import call_options, notify
 from bgtasks.queue import database as db
 from bgtasks.queue.frontier import Frontier
 
-# How a lost run's story begins. A row that bears it is started with no other beside it, so
-# that a task which kills its worker costs no neighbour a second attempt.
+# The ``last_error`` of a row whose run was lost with its worker begins like this. A worker tries to
+# run such a row alone: if it kills its worker again, no other run is lost with it.
 LOST = "Lost: "
-# A row that must run alone and cannot here comes back to the queue after this long.
+# A worker that cannot run such a row alone now hands it back, to be ready again after this long.
 SUSPECTS_WAIT = timedelta(seconds=1)
-# How many rows are looked through for tasks that this process does not know.
+# How many waiting rows are searched for tasks that this process does not know.
 UNKNOWN_AMONG = 10_000
 
 
 @dataclass(frozen=True)
 class Claimant:
-    """Who claims: a child of a worker.
+    """The child process of a worker, in whose name rows are claimed.
 
-    ``locked_by`` is ``<worker>.<child>-<number>``. The number makes every claim another one,
-    so that a row which was lost and claimed again is not taken for the one that was held.
+    A claim, the row's ``locked_by``, is ``<worker>.<child>-<number>``. No two claims of a child
+    have the same number: so a child that lost a row and claimed it again does not take the new
+    claim for the old one.
     """
 
     worker: str
@@ -52,19 +53,24 @@ def claim(
 ) -> list[Task]:
     """Take up to ``limit`` ready rows, the most urgent first.
 
-    For one claim; who claims again and again keeps a `Frontier`.
+    This is for a single claim. A worker, which claims again and again, keeps a `Frontier`.
 
     Args:
-        token: what ``locked_by`` becomes.
-        names: the tasks that this process knows; others wait for a worker that does.
-        queues: only rows of these queues; None for all.
-        worker: claim only while this worker stands in the workers' table.
+        token: the value that ``locked_by`` gets.
+        names: the names of the tasks that this process knows. Rows of other tasks wait for a
+            worker that knows them.
+        queues: claim only rows of these queues; None for all.
+        worker: claim only while the worker of this name stands in the workers' table.
     """
     return [claimed.row for claimed in Frontier(names, queues, worker).take(token, limit)]
 
 
 def claim_row(row: Task, token: str) -> bool:
-    """Take one row whatever its schedule, unless somebody holds it. Counts the attempt."""
+    """Claim one row whatever its schedule, unless somebody holds it. This counts the attempt.
+
+    Returns:
+        Whether the row was claimed.
+    """
     taken = db.execute(
         f"UPDATE {db.TASKS} SET locked_by = %s, locked_at = {db.clock()}, "
         "attempts = attempts + 1 WHERE id = %s AND locked_by IS NULL AND failed_at IS NULL",
@@ -77,13 +83,15 @@ def claim_row(row: Task, token: str) -> bool:
 
 
 def take_over(row: Task, token: str, claim: str | None) -> str | None:
-    """Take a row from whoever holds it by a claim, without counting an attempt.
+    """Take a row from whoever holds it by ``claim``, without counting an attempt.
 
     Args:
-        claim: by which it must be held; None: nobody may hold it.
+        token: the value that ``locked_by`` gets.
+        claim: the claim that must hold the row now; None: nobody may hold it.
 
     Returns:
-        The claim that it was taken from, empty if none; None if it is held otherwise.
+        The claim that held the row before, or "" if it was free. None if the row was not held as
+        ``claim`` says: then nothing was changed.
     """
     held = "locked_by = %s" if claim else "locked_by IS NULL"
     taken = db.execute(
@@ -97,21 +105,25 @@ def take_over(row: Task, token: str, claim: str | None) -> str | None:
 
 
 def unlocked(rows: QuerySet[Task], now: datetime) -> QuerySet[Task]:
-    """Those that nobody holds, or held by a lock that has expired."""
+    """Those of the rows that nobody holds, or whose lock has expired."""
     return rows.exclude(locked_by__isnull=False, locked_at__gte=_expiry(now))
 
 
 def locked(rows: QuerySet[Task], now: datetime) -> QuerySet[Task]:
-    """Those that somebody holds by a lock that has not expired."""
+    """Those of the rows that somebody holds by a lock that has not expired."""
     return rows.filter(locked_by__isnull=False, locked_at__gte=_expiry(now))
 
 
 def _expiry(now: datetime) -> datetime:
-    return now - timedelta(seconds=conf.stock_lock_time())
+    return now - timedelta(seconds=conf.upstream_lock_time())
 
 
 def lock(row: Task, token: str) -> bool:
-    """Lock a row that is due and free or whose lock has expired, without counting an attempt."""
+    """Lock a row that is due, and free or with an expired lock. This counts no attempt.
+
+    Returns:
+        Whether the row was locked.
+    """
     now = timezone.now()
     free = unlocked(Task.objects.get_queryset(), now).filter(
         pk=row.pk, run_at__lte=now, failed_at=None
@@ -120,25 +132,25 @@ def lock(row: Task, token: str) -> bool:
 
 
 def count_attempt(row: Task) -> None:
-    """Count an attempt of a row that was locked, not claimed: locking does not count."""
+    """Count an attempt of a row that was taken by `lock`, which does not count it."""
     db.execute(f"UPDATE {db.TASKS} SET attempts = attempts + 1 WHERE id = %s", [row.pk])
     row.attempts += 1
 
 
 def confirm(row: Task) -> bool:
-    """Whether a row is still in our hands."""
+    """Whether the database still has the row under the claim of this instance."""
     sql = f"SELECT 1 FROM {db.TASKS} WHERE id = %s AND locked_by = %s"
     return bool(db.fetch(sql, [row.pk, row.locked_by]))
 
 
 def release(rows: Sequence[Task], delay: timedelta | None = None) -> int:
-    """Hand rows back that were never started. The attempt that the claim counted is refunded.
+    """Hand back rows that were not started. The attempt that the claim counted is refunded.
 
     Args:
-        delay: they are not ready again before so long.
+        delay: how long until they are ready again; None: their ``run_at`` stays.
 
     Returns:
-        How many were still ours.
+        How many of them were still held by our claims. The others are left as they are.
     """
     if not rows:
         return 0
@@ -155,15 +167,15 @@ def release(rows: Sequence[Task], delay: timedelta | None = None) -> int:
         params,
     )
     if released:
-        notify.tell()
+        notify.notify_workers()
     return released
 
 
 def release_unknown(prefix: str, known: Collection[int]) -> int:
-    """Hand back what is held by claims that begin with a prefix and is not among ``known``.
+    """Hand back the rows whose claims begin with a prefix and whose ids are not among ``known``.
 
     Returns:
-        How many rows.
+        How many rows were handed back.
     """
     where, params = db.held_by(prefix)
     found = db.fetch(f"SELECT id, locked_by FROM {db.TASKS} WHERE {where}", params)
@@ -171,12 +183,13 @@ def release_unknown(prefix: str, known: Collection[int]) -> int:
 
 
 def release_expired() -> int:
-    """Free rows that a worker other than ours locked and left, as django-background-tasks does.
+    """Unlock the rows that a worker of upstream locked and left behind; returns how many.
 
-    Such locks carry no lease, so their age decides: `MAX_RUN_TIME`, an hour by default.
+    Upstream's locks have no lease. Its own rule holds: a lock older than `MAX_RUN_TIME`, an hour
+    by default, is void.
     """
-    ours, params = db.held_by(db.OURS)
-    expired = timezone.now() - timedelta(seconds=conf.stock_lock_time())
+    ours, params = db.held_by(db.WORKER_PREFIX)
+    expired = timezone.now() - timedelta(seconds=conf.upstream_lock_time())
     return db.execute(
         f"UPDATE {db.TASKS} SET locked_by = NULL, locked_at = NULL "
         f"WHERE locked_by IS NOT NULL AND locked_at < %s AND NOT ({ours})",
@@ -191,7 +204,10 @@ def free() -> QuerySet[Task]:
 
 
 def ready(names: Collection[str], queues: Sequence[str] | None = None) -> bool:
-    """Whether a row waits that could be claimed now, or was handed back for a moment."""
+    """Whether a row waits that could be claimed now, or one that was just handed back.
+
+    The latter is a row that must run alone; it is ready again within `SUSPECTS_WAIT`.
+    """
     now = timezone.now()
     due = Q(run_at__lte=now) | Q(run_at__lte=now + SUSPECTS_WAIT, last_error__startswith=LOST)
     rows = free().filter(due, task_name__in=list(names))
@@ -199,9 +215,10 @@ def ready(names: Collection[str], queues: Sequence[str] | None = None) -> bool:
 
 
 def unknown(names: Collection[str], queues: Sequence[str] | None = None) -> list[str]:
-    """Names of waiting rows, at most ten, that this process has no task for.
+    """Names of tasks, at most ten, for which rows wait and which this process does not know.
 
-    Only some of the rows are looked at: what nobody runs is soon all that is left of them.
+    Only `UNKNOWN_AMONG` of the waiting rows are searched. A row that nobody can run is found all
+    the same, sooner or later: it stays in the queue while the others are run.
     """
     rows = free().filter(run_at__lte=timezone.now())
     rows = (rows.filter(queue__in=queues) if queues else rows)[:UNKNOWN_AMONG]
@@ -211,5 +228,8 @@ def unknown(names: Collection[str], queues: Sequence[str] | None = None) -> list
 
 
 def change_priority(rows: QuerySet[Task], step: int) -> int:
-    """Add to the priority of rows in the database, not to that of stale instances."""
+    """Add ``step`` to the priority that rows have in the database; returns how many rows.
+
+    An instance that was read earlier may show another priority than the database has by now.
+    """
     return rows.using(db.alias()).update(priority=F("priority") + step)

@@ -1,7 +1,7 @@
 """Who enqueued a row, also where their primary key is no integer.
 
-The tasks' table has a column of integers for it. Other keys go into a table of ours, with the
-model's content type in the row's own column.
+Upstream's column for the creator's key holds integers. Any other key is stored in our table
+`Creator`; the row's own columns then have the content type of the creator's model, and no key.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from django.db.models import Model, QuerySet
 from bgtasks.models import Creator, Outcome
 from bgtasks.queue import database as db
 
-LARGEST = 2**31 - 1  # of a PositiveIntegerField
+LARGEST = 2**31 - 1  # the largest value of a PositiveIntegerField
 
 
 def fits(key: Any) -> bool:
@@ -25,12 +25,15 @@ def fits(key: Any) -> bool:
 
 
 def pending(row: Any) -> Any:
-    """A creator that was set on an instance and fits no column; it is written with the row."""
+    """A creator, set on an instance, whose key does not fit into the column; None if there is none.
+
+    It is stored when the instance is saved.
+    """
     return row.__dict__.get("_bgtasks_creator")
 
 
 def set_pending(row: Any, creator: Model | None) -> None:
-    """Keep such a creator on an instance until that is saved; None: there is none."""
+    """Keep on an instance, until it is saved, a creator whose key does not fit; None removes it."""
     if creator is None:
         row.__dict__.pop("_bgtasks_creator", None)
     else:
@@ -38,14 +41,14 @@ def set_pending(row: Any, creator: Model | None) -> None:
 
 
 def insert(row: Task, creator: Model) -> None:
-    """Write who enqueued a row that was just saved."""
+    """Store the creator of a row that was just saved."""
     Creator.objects.using(db.alias()).update_or_create(
         pk=row.pk, defaults={"model": creator._meta.label_lower, "object_id": str(creator.pk)}
     )
 
 
 def insert_many(rows: Sequence[Task], creator: Model) -> None:
-    """The same for many rows."""
+    """Store one creator for many rows that were just saved."""
     about = {"model": creator._meta.label_lower, "object_id": str(creator.pk)}
     Creator.objects.using(db.alias()).bulk_create(
         [Creator(task_id=row.pk, **about) for row in rows],
@@ -56,7 +59,7 @@ def insert_many(rows: Sequence[Task], creator: Model) -> None:
 
 
 def copy(row: Task, following: Task) -> None:
-    """Write the same creator for the next run of a repeating row."""
+    """Store the creator of a repeating row for its next run too."""
     if row.creator_content_type_id is None or row.creator_object_id is not None:
         return
     for found in Creator.objects.using(db.alias()).filter(pk=row.pk):
@@ -66,7 +69,7 @@ def copy(row: Task, following: Task) -> None:
 
 
 def of(row: Task | CompletedTask) -> Model | None:
-    """The creator of a row whose own column cannot name it; None if it is gone."""
+    """The creator of a row, from our table `Creator`; None if there is none, or it was deleted."""
     task_id = row.pk
     if isinstance(row, CompletedTask):
         outcomes = Outcome.objects.using(db.alias()).filter(completed_id=row.pk)
@@ -80,7 +83,7 @@ def of(row: Task | CompletedTask) -> Model | None:
 
 
 def created_by(rows: QuerySet[Any], creator: Model) -> QuerySet[Any]:
-    """Of rows, waiting or completed, those that this object enqueued."""
+    """Those of the rows, waiting or completed, that this object enqueued."""
     if fits(creator.pk):
         content_type = ContentType.objects.get_for_model(creator)
         return rows.filter(creator_content_type=content_type, creator_object_id=creator.pk)

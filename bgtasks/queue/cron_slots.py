@@ -1,7 +1,7 @@
-"""Which time of its crontab line a task was enqueued for last.
+"""Slots: for each task with a crontab line, the last time for which a row was enqueued.
 
-Kept in UTC also where the project's dates are local (`USE_TZ` is off), for those are the same
-twice in the night in which the clocks are set back.
+They are stored in UTC, even where the project stores local dates (`USE_TZ` is off): in the night
+in which the clocks are set back, the same local date comes twice.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from bgtasks.models import CronSlot
 from bgtasks.queue import database as db
 
 SLOTS = CronSlot._meta.db_table
-# How many seconds a slot may lie ahead of the database's clock. A host whose clock is wrong by
-# years would otherwise use up all slots until then.
+# A slot is refused if it lies more than so many seconds ahead of the database's clock. Otherwise a
+# host whose clock is years ahead would use up all slots of those years.
 EARLY = 60.0
-# A slot that lies further ahead than this was written by a clock that was wrong.
+# A stored slot that lies further ahead of the database's clock than this is taken for the mistake
+# of a clock, and is set back.
 TOO_FAR = timedelta(days=1)
 
 
 def first_seen(name: str, now: datetime) -> bool:
-    """Begin with a task's slots, unless that was done; those before ``now`` are nobody's.
+    """Store ``now`` as the slot of a task that has none yet, so that earlier slots are skipped.
 
     Returns:
-        Whether it was not.
+        Whether the task had no slot, and ``now`` was stored.
     """
     sql = f"INSERT INTO {SLOTS} (name, slot) VALUES (%s, %s) ON CONFLICT DO NOTHING"
     return bool(db.execute(sql, [name, _stored(now)]))
 
 
 def last_slots(names: Iterable[str]) -> dict[str, datetime]:
-    """The last slot of each task that was seen, in UTC and in whole seconds."""
+    """The stored slot of each of these tasks that has one, in UTC and cut to whole seconds."""
     seconds = (
         "FLOOR(EXTRACT(EPOCH FROM slot))"
         if db.on_postgresql()
@@ -46,16 +47,17 @@ def last_slots(names: Iterable[str]) -> dict[str, datetime]:
 
 
 def enqueue_slot(name: str, slot: datetime, insert: Callable[[], object]) -> bool:
-    """Insert the row of a slot, unless somebody did that of this slot or a later one.
+    """Enqueue a task for a slot, unless a worker has done so for this slot or a later one.
 
-    The one row of `CronSlot` moves forward in the transaction that inserts, so that of any number
-    of workers one does it, and none without the other.
+    One transaction moves the task's `CronSlot` forward and inserts the row. So exactly one of any
+    number of workers does it, and it never does only half of it.
 
     Args:
-        insert: inserts the row.
+        name: the task's name.
+        insert: inserts the row; called inside the transaction.
 
     Returns:
-        Whether it was inserted.
+        Whether the row was inserted.
     """
     with transaction.atomic(using=db.alias()):
         ahead = f"{db.age('%s', utc=True)} > %s"
@@ -68,7 +70,11 @@ def enqueue_slot(name: str, slot: datetime, insert: Callable[[], object]) -> boo
 
 
 def set_back(name: str) -> bool:
-    """Set a slot that lies too far ahead of the database's clock to now."""
+    """If a task's slot lies more than `TOO_FAR` ahead of the database's clock, set it to now.
+
+    Returns:
+        Whether the slot was set back.
+    """
     ahead = f"{db.age('slot', utc=True)} < %s"
     sql = f"UPDATE {SLOTS} SET slot = {db.clock(utc=True)} WHERE name = %s AND {ahead}"
     return bool(db.execute(sql, [name, -TOO_FAR.total_seconds()]))

@@ -1,7 +1,7 @@
-"""Where the tables are, and what SQLite and PostgreSQL spell differently.
+"""Where the tables are, and the SQL that SQLite and PostgreSQL spell differently.
 
-Statements here never fetch a row's dates: a date that Python cannot hold would make the
-fetch fail, and with it every other row of the batch. Rows are copied inside the database.
+No statement fetches the dates of many rows: a date that Python cannot hold would make the whole
+fetch fail, for all rows of the batch. Rows are copied inside the database instead.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from django.db.models.signals import post_init, pre_init
 
 from bgtasks.models import CallOptions, CompletedTask, Outcome, Task, Worker
 
-# How the name of each of our workers begins, and so each claim. No host is named like this.
-OURS = "bg~"
+# The name of each worker of ours begins like this, and so does each of its claims. Upstream's
+# claims are process ids.
+WORKER_PREFIX = "bg~"
 
 TASKS = Task._meta.db_table
 COMPLETED = CompletedTask._meta.db_table
@@ -28,13 +29,14 @@ OUTCOMES = Outcome._meta.db_table
 WORKERS = Worker._meta.db_table
 OPTIONS = CallOptions._meta.db_table
 
-# What running a row needs. Dates stay behind (see above); Django fetches one when it is read.
+# The columns that running a row needs: all but the dates (see above). Django fetches a date when
+# somebody reads it from the instance.
 FIELDS = [
     field.attname
     for field in Task._meta.concrete_fields
     if field.get_internal_type() != "DateTimeField"
 ]
-# What a finished row takes along as it is.
+# The columns that are copied unchanged from a finished row to its completed row.
 COPIED = [
     field.column
     for field in CompletedTask._meta.concrete_fields
@@ -56,16 +58,16 @@ def on_postgresql() -> bool:
 
 
 def in_memory(database: BaseDatabaseWrapper) -> bool:
-    """Whether a database lives in one connection of this process and nowhere else."""
+    """Whether this is SQLite in memory: it exists in one connection of this process only."""
     return database.vendor == "sqlite" and bool(database.is_in_memory_db())  # type: ignore[attr-defined]
 
 
 def clock(utc: bool = False) -> str:
-    """SQL for the database's own time, as a date that Django stores.
+    """SQL for the database's own time, as Django would store it.
 
     Args:
-        utc: on SQLite without USE_TZ, dates are local, and jump twice a year. Where nobody but
-            us reads them they need not.
+        utc: UTC also on SQLite without USE_TZ, where Django stores local dates. Those jump twice
+            a year; a column that nobody but us reads need not.
     """
     if on_postgresql():
         return "STATEMENT_TIMESTAMP()"
@@ -74,22 +76,28 @@ def clock(utc: bool = False) -> str:
 
 
 def age(column: str, utc: bool = False) -> str:
-    """SQL for the seconds since a date in a column, by the database's clock."""
+    """SQL for the seconds since the date in a column, by the database's clock.
+
+    Args:
+        utc: the column has UTC; see `clock`.
+    """
     if on_postgresql():
         return f"EXTRACT(EPOCH FROM (STATEMENT_TIMESTAMP() - {column}))"
     return f"((julianday({clock(utc)}) - julianday({column})) * 86400)"
 
 
-# Seconds that a worker's clock may be behind the database's.
+# A row may seem to have been claimed so many seconds after its outcome was written, because clocks
+# differ. Up to then the outcome is taken for the row's own.
 SKEW = 60
 
 
 def is_current(outcomes: str = OUTCOMES) -> str:
-    """SQL that tells whether an outcome is that of the task that has its id.
+    """SQL for whether an outcome belongs to the task that has its id now.
 
-    The ids of a table that was remade, or filled from a dump, may begin anew. Then a row waits
-    beside an outcome, or was claimed after that; otherwise both are there only while a row's ending
-    is being written.
+    The ids of a table that was remade, or filled from a dump, may begin anew. Then a new row may
+    have the id of an old outcome. It shows: the row waits, or was claimed after the outcome was
+    written. Apart from that, a row and its own outcome exist together only while its ending is
+    being written.
     """
     return (
         f"NOT EXISTS (SELECT 1 FROM {TASKS} AS other WHERE other.id = {outcomes}.task_id AND "
@@ -99,12 +107,12 @@ def is_current(outcomes: str = OUTCOMES) -> str:
 
 
 def moment(value: datetime) -> Any:
-    """A date as a parameter."""
+    """A date as the parameter of a statement."""
     return connection().ops.adapt_datetimefield_value(value)
 
 
 def moments(values: Iterable[datetime | None]) -> list[Any]:
-    """Many dates as `moment` has them, in less time; for SQLite."""
+    """Many dates as the parameters of a statement on SQLite: faster than `moment` for each."""
     plain = settings.USE_TZ and connection().timezone is UTC
     return [
         str(value.replace(tzinfo=None)) if plain and value and value.tzinfo is UTC
@@ -114,24 +122,28 @@ def moments(values: Iterable[datetime | None]) -> list[Any]:
 
 
 def members(values: Iterable[Any]) -> Any:
-    """A list as one parameter of `is_member`: the statement's text stays the same."""
+    """A list as the one parameter of `is_member`: the SQL is the same for lists of any length."""
     return list(values) if on_postgresql() else json.dumps(list(values))
 
 
 def numbers(values: Iterable[float | None]) -> str:
-    """Numbers as one parameter, on PostgreSQL, of an array's type."""
+    """Numbers as the text of an array of PostgreSQL, which is one parameter."""
     return f"{{{','.join('NULL' if value is None else repr(value) for value in values)}}}"
 
 
 def is_member(column: str, type_: str) -> str:
-    """SQL that tells whether a column is in a list of ``type_``."""
+    """SQL for whether a column's value is in a list; its parameter comes from `members`.
+
+    Args:
+        type_: the type of the values on PostgreSQL.
+    """
     if on_postgresql():
         return f"{column} = ANY(%s::{type_}[])"
     return f"{column} IN (SELECT value FROM json_each(%s))"
 
 
 def given(rows: Sequence[Task]) -> tuple[str, list[Any]]:
-    """SQL for a table ``given(id, claim)`` of rows with the claims that we hold them by."""
+    """SQL, and its parameters, for a table ``given(id, claim)`` of these rows and their claims."""
     pairs = [(row.pk, row.locked_by) for row in rows]
     if on_postgresql():
         sql = "(SELECT * FROM unnest(%s::bigint[], %s::varchar[]) AS pair(id, claim)) AS given"
@@ -144,10 +156,10 @@ def given(rows: Sequence[Task]) -> tuple[str, list[Any]]:
 
 
 def is_held_as_given() -> str:
-    """SQL for the fence: a row of `TASKS` is still held by the claim in `given`.
+    """SQL for the fence: whether a row of `TASKS` is still held by the claim in `given`.
 
-    Rows are to be found by their ids. Written with "=", PostgreSQL may join by the claims, which
-    all rows of a batch have in common, and compare each row with each.
+    PostgreSQL must join the rows by their ids alone. With "=" here it might join them by their
+    claims. All rows of a batch have the same claim, so that it would compare each with each.
     """
     return (
         f"{TASKS}.locked_by IS NOT DISTINCT FROM given.claim"
@@ -157,16 +169,19 @@ def is_held_as_given() -> str:
 
 
 def held_by(prefix: str) -> tuple[str, list[Any]]:
-    """SQL that tells whether a row's claim begins with a prefix; both can use the index."""
+    """SQL, and its parameters, for whether a row's claim begins with a prefix.
+
+    LIKE on PostgreSQL and GLOB on SQLite can use the index ``bgtasks_held``.
+    """
     if on_postgresql():
         return "locked_by LIKE %s", [f"{prefix}%"]
     return "locked_by GLOB %s", [f"{prefix}*"]
 
 
 def next_completed_id() -> tuple[str, list[Any]]:
-    """SQL for the id that each selected row's completed row gets."""
+    """SQL, and its parameters, for the id that the completed row of each selected row gets."""
     if on_postgresql():
-        # The sequence's name in a select of its own: looked up once, not for every row.
+        # In a SELECT of its own the sequence's name is looked up once, and not for every row.
         return "nextval((SELECT pg_get_serial_sequence(%s, 'id')))", [f'"{COMPLETED}"']
     given_out = "SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = %s"
     there = f"SELECT COALESCE(MAX(id), 0) FROM {COMPLETED}"
@@ -187,39 +202,41 @@ def fetch(sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return list(cursor.fetchall())
 
 
-# PostgreSQL's code for `lock_not_available`.
+# The SQLSTATE of PostgreSQL's error `lock_not_available`.
 _LOCK_TIMEOUT = "55P03"
 
 
 def is_lock_timeout(error: Exception) -> bool:
-    """Whether a statement gave up waiting for somebody's lock, on PostgreSQL."""
+    """Whether a statement failed on PostgreSQL because it had waited too long for a lock."""
     cause = error.__cause__
     code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     return bool(code == _LOCK_TIMEOUT)
 
 
 def instances(rows: Iterable[tuple[Any, ...]]) -> list[Task]:
-    """Rows of `FIELDS` as instances.
+    """Make instances of rows that have the columns `FIELDS`.
 
-    Made as a pickled model is, which takes a fifth of the time that Django's constructor does;
-    where somebody listens to that, by the constructor.
+    They are made without the constructor, as when a model is unpickled: that takes a fifth of the
+    constructor's time. But if a receiver of pre_init or post_init is connected, the constructor is
+    used, for it sends those signals.
     """
     using = alias()
-    if init_is_heard():
+    if init_has_receivers():
         return [Task.from_db(using, FIELDS, row) for row in rows]
     return [stored(using, dict(zip(FIELDS, row, strict=True))) for row in rows]
 
 
-def init_is_heard() -> bool:
-    """Whether somebody listens to instances being made."""
+def init_has_receivers() -> bool:
+    """Whether a receiver of the signals of `Task`'s constructor is connected."""
     return bool(pre_init.has_listeners(Task) or post_init.has_listeners(Task))
 
 
 def stored(using: str, values: dict[str, Any]) -> Task:
-    """An instance of a row that the database has, made without its constructor.
+    """Make an instance of a row that the database has, without the constructor.
 
     Args:
-        values: by attname; kept, as what the database is known to have.
+        using: the name of that database.
+        values: by attname. The dict is kept, as what the database is known to have.
     """
     row = Task.__new__(Task)
     state = ModelState()
@@ -229,12 +246,12 @@ def stored(using: str, values: dict[str, Any]) -> Task:
 
 
 def remember(row: Task) -> None:
-    """Keep what the database has: a later save writes only what was changed since."""
+    """Keep on an instance what the database has, so that a later save writes only the changes."""
     row._bgtasks_known = {name: row.__dict__[name] for name in _ATTNAMES if name in row.__dict__}
 
 
 def known(row: Task) -> dict[str, Any]:
-    """What the database had when an instance was read or saved; empty for a new one."""
+    """What the database had when the instance was read or saved last; empty for a new one."""
     return row.__dict__.get("_bgtasks_known") or {}
 
 
@@ -242,10 +259,10 @@ _ATTNAMES = [field.attname for field in Task._meta.concrete_fields]
 
 
 def columns(table: str = TASKS) -> str:
-    """SQL that names `FIELDS`."""
+    """SQL that lists the columns `FIELDS`."""
     return ", ".join(f'{table}."{name}"' for name in FIELDS)
 
 
 def storable(text: str) -> str:
-    """Text as every database takes it: no NUL, no half of a surrogate pair."""
+    """Escape what not every database can store in a text: NUL, and half of a surrogate pair."""
     return text.replace("\x00", "\\x00").encode(errors="backslashreplace").decode()

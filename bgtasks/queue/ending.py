@@ -1,4 +1,4 @@
-"""What one run of a row came to, before it is recorded."""
+"""What one run of a row came to, until it is recorded."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Ending:
 
     Attributes:
         row: the row, held by the claim that ran it.
-        state: what the attempt came to; None is success.
-        error: what to tell of a run that did not succeed, a traceback as a rule.
-        delay: try again after this long; None is never.
-        mark: where its start is marked (see `bgtasks.worker.shared_state`), if it is.
-        result: what it returned, as JSON; None for None.
+        state: how the attempt failed; None: it did not fail.
+        error: the text kept for a run that did not succeed: a traceback as a rule.
+        delay: how long until the row is tried again; None: it is not.
+        mark: where the start of the run is marked (see `bgtasks.worker.shared_state`), if it is.
+        result: what the function returned, as JSON; None for None.
         exception: what it raised, as `bgtasks.serialize.remote_errors.describe` gives it.
-        started_at: when this attempt began; None if it did not.
-        cancelled: it is not wanted any more; `error` says why.
-        options: what the row's call asked for; None if that was not read, empty for nothing.
-        snoozed: it has not been run, as it were, and comes back after `delay`.
+        started_at: when this attempt began; None if it did not begin.
+        cancelled: the row ends without success and is not tried again; `error` says why.
+        options: the options of the row's call; None: they were not read.
+        snoozed: this run is not counted as an attempt, and the row is ready again after `delay`.
     """
 
     row: Task
@@ -53,15 +53,18 @@ class Ending:
 
     @property
     def alone(self) -> bool:
-        """Whether this must be recorded by itself, also where nobody listens."""
+        """Whether this must be recorded in a transaction of its own, even without receivers."""
         plain = self.succeeded and not self.snoozed and self.row.repeat == 0
         return not plain or "then" in (self.options or {})
 
 
 def stopped_run(row: Task, story: str) -> Ending:
-    """The ending of a run that was made to end, and is not to blame: it runs again at once.
+    """The ending of a run that the worker ended though the run did no wrong.
 
-    Unless it must not run twice.
+    The row runs again at once, unless its task says ``on_worker_lost="fail"``.
+
+    Args:
+        story: why the run was ended, as a sentence.
     """
     if policies.of(row.task_name).on_worker_lost == "fail":
         story += ' It is not run again, for it says on_worker_lost="fail".'

@@ -1,4 +1,4 @@
-"""Putting rows in."""
+"""Inserting rows into the queue."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from bgtasks.tasks.validation import repeat_seconds
 
 
 def parameters(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """The arguments as a row keeps them.
+    """The arguments of a call as the text that a row keeps.
 
     Raises:
-        NotJSON: names the argument.
+        NotJSON: an argument cannot be written as JSON; the message names it.
     """
     try:
         return codec.dumps((args, kwargs))
@@ -49,7 +49,7 @@ def _complaint(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], error:
 
 
 def fingerprint(name: str, params: str) -> str:
-    """The ``task_hash``, the same as django-background-tasks makes."""
+    """The ``task_hash`` of a call, made as upstream makes it."""
     return sha1((name + params).encode(), usedforsecurity=False).hexdigest()
 
 
@@ -66,7 +66,15 @@ def new_row(
     repeat_until: datetime | None = None,
     remove_existing_tasks: bool = False,
 ) -> Task:
-    """A row that is not saved. With ``remove_existing_tasks``, waiting ones like it are deleted."""
+    """Make a row without saving it.
+
+    Args:
+        remove_existing_tasks: delete the rows that wait for the same call in the same queue.
+
+    Raises:
+        NotJSON: an argument cannot be written as JSON.
+        InvalidOption: ``repeat`` is no number of whole seconds.
+    """
     args = () if args is None else args
     params = parameters(task_name, args, kwargs or {})
     row = Task(
@@ -87,7 +95,7 @@ def new_row(
 
 
 def serialise(task_hash: str) -> None:
-    """Make enqueuers of the same call wait for each other until the transaction's end."""
+    """Make whoever enqueues the same call wait until the current transaction has ended."""
     if db.on_postgresql():
         key = int.from_bytes(blake2b(task_hash.encode(), digest_size=8).digest(), signed=True)
         db.fetch("SELECT pg_advisory_xact_lock(%s)", [key])
@@ -97,7 +105,7 @@ def serialise(task_hash: str) -> None:
 
 
 def waiting(task_hash: str, queue: str | None) -> Any:
-    """Rows of one call in one queue that no worker has taken."""
+    """The rows of one call in one queue that no worker holds."""
     rows = Task.objects.using(db.alias()).filter(
         task_hash=task_hash, locked_by=None, failed_at=None
     )
@@ -108,7 +116,7 @@ def insert(row: Task, options: Mapping[str, Any] | None = None) -> Task:
     """Insert a row.
 
     Args:
-        options: what the call asked for besides; see `calloptions`.
+        options: the options of the call; see `bgtasks.queue.call_options`.
     """
     if not options:
         saving.save(row, using=db.alias())
@@ -137,10 +145,10 @@ def insert_unique(
                 return row, True
             if existing := unique.holder(task_id):
                 return existing, False
-        # It has ended in this moment, so that the next try finds its outcome.
+        # The row that had the key ended just now. The next try finds its outcome.
 
 
-# How many rows one statement inserts. More gain nothing, and cost memory.
+# How many rows one statement inserts. More rows gain nothing, and cost memory.
 CHUNK = 5000
 
 
@@ -148,8 +156,8 @@ def insert_many(like: Task, params: Sequence[str]) -> list[Task]:
     """Insert rows that differ in their arguments only, all in one transaction.
 
     Args:
-        like: what they have in common; not saved itself.
-        params: the arguments of each, as `parameters` gives them.
+        like: an instance with what the rows have in common; it is not saved itself.
+        params: the arguments of each row, as `parameters` gives them.
 
     Returns:
         The rows, in the order of the arguments.
@@ -158,9 +166,9 @@ def insert_many(like: Task, params: Sequence[str]) -> list[Task]:
     common = {field.attname: getattr(like, field.attname) for field in _common_fields()}
     creator = creators.pending(like)
     using = db.alias()
-    heard = any(signal.has_listeners(Task) for signal in (pre_save, post_save))
+    has_receivers = any(signal.has_listeners(Task) for signal in (pre_save, post_save))
     with transaction.atomic(using=using):
-        if heard or db.init_is_heard():
+        if has_receivers or db.init_has_receivers():
             rows = [Task(**common, task_params=each, task_hash=hash_) for each, hash_ in pairs]
             for row in rows:
                 if creator is not None:
@@ -178,7 +186,7 @@ def insert_many(like: Task, params: Sequence[str]) -> list[Task]:
         ]
         if creator is not None:
             creators.insert_many(rows, creator)
-        notify.tell()
+        notify.notify_workers()
     return rows
 
 
@@ -203,7 +211,7 @@ def _insert_chunk(like: Task, pairs: Sequence[tuple[str, str]]) -> list[int]:
         "ORDER BY place RETURNING id",
         [*common, *given],
     )
-    # They are given out in the order of the rows; RETURNING promises none.
+    # The ids are given out in the order of the rows, but RETURNING promises no order.
     return sorted(pk for (pk,) in ids)
 
 
@@ -215,9 +223,10 @@ def _common_fields() -> list[Field[Any, Any]]:
 
 
 def _typed(field: Field[Any, Any]) -> str:
-    """A parameter. PostgreSQL must be told of what type a NULL in a SELECT is.
+    """The placeholder of a field's value, on PostgreSQL with its type.
 
-    Without a length: to one of varchar(255) it would cut what is longer, and say nothing.
+    PostgreSQL needs the type of a NULL in a SELECT. The type is given without its length: a cast
+    to varchar(255) would silently cut a longer text.
     """
     type_ = str(field.db_type(db.connection())).partition("(")[0]
     return f"%s::{type_}" if db.on_postgresql() else "%s"
@@ -229,22 +238,22 @@ def insert_unless_waiting(
     """Insert a row unless one for the same call in the same queue waits already.
 
     Args:
-        reschedule: give the one that waits the new one's ``run_at`` and ``priority``.
+        reschedule: give the row that waits the ``run_at`` and ``priority`` of the new one.
 
     Returns:
-        The row that waits now, and whether it is new.
+        The row that waits now, and whether it is the new one.
     """
     with transaction.atomic(using=db.alias()):
         serialise(row.task_hash)
         found = waiting(row.task_hash, row.queue)
         if reschedule and found.update(run_at=row.run_at, priority=row.priority):
-            notify.tell()
+            notify.notify_workers()
         existing = found.order_by("pk").first()
         return (existing, False) if existing else (insert(row, options), True)
 
 
 def replace(row: Task, options: Mapping[str, Any] | None = None) -> Task:
-    """Insert a row in place of those that wait for the same call in the same queue."""
+    """Insert a row, and delete those that wait for the same call in the same queue."""
     with transaction.atomic(using=db.alias()):
         serialise(row.task_hash)
         waiting(row.task_hash, row.queue).delete()

@@ -1,7 +1,7 @@
-"""What a run comes to: the row moves to the completed ones, or back on the queue.
+"""Recording an ending: the row moves to the completed ones, or back into the queue.
 
-Everything here is fenced: it touches a row only while its ``locked_by`` is still the claim
-that ran it. A late write changes nothing.
+Everything here is fenced: it changes a row only while its ``locked_by`` is still the claim
+that ran it. A write that comes too late changes nothing.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from bgtasks.queue.repeat import repeat
 logger = logging.getLogger(__name__)
 
 
-def record(endings: Sequence[Ending]) -> list[Task]:
-    """Record plain successes, all in one transaction.
+def record_successes(endings: Sequence[Ending]) -> list[Task]:
+    """Record plain successes, all in one transaction. No signal is sent.
 
     Returns:
-        The rows that were no longer ours. Nothing was changed for those.
+        The rows that our claims no longer held. Nothing was changed for those.
     """
     rows = [ending.row for ending in endings]
     if db.on_postgresql() and not Task._meta.related_objects:
@@ -45,17 +45,17 @@ def record(endings: Sequence[Ending]) -> list[Task]:
             ]
             finish_sql.copy(kept, None, "")
             finish_sql.remove(kept)
-            notify.tell_ended(kept)
+            notify.notify_waiters(kept)
     if len(kept) == len(rows):
         return []
     return [row for row in rows if row.pk not in set(kept)]
 
 
 def record_alone(ending: Ending) -> bool:
-    """Record any ending, with its signals, in one transaction.
+    """Record any ending, with its signals, in a transaction of its own.
 
     Returns:
-        Whether the row was still ours. If not, nothing was changed.
+        Whether our claim still held the row. If not, nothing was changed.
     """
     if ending.snoozed:
         return bool(claims.release([ending.row], ending.delay))
@@ -64,21 +64,23 @@ def record_alone(ending: Ending) -> bool:
         with transaction.atomic(using=db.alias()):
             return _reschedule(ending) if ending.again else _complete(ending)
     except BaseException:
-        # Nothing is as it was written, and the row must be as it was: a next try is fenced by it.
+        # The transaction was rolled back. The instance must be as it was before: the next try
+        # finds its row by the claim in it.
         ending.row.__dict__.clear()
         ending.row.__dict__.update(before)
         raise
 
 
-def record_heard(endings: Sequence[Ending]) -> tuple[list[Task], float]:
-    """Record plain successes that somebody listens to, all in one transaction.
+def record_with_receivers(endings: Sequence[Ending]) -> tuple[list[Task], float]:
+    """Record plain successes for which receivers are connected, all in one transaction.
 
-    Signals are sent for each row as if it were alone, and a receiver that raises harms no other
-    row. One that ends the process, or hangs, does: keep it few.
+    The signals of each row are sent as if it were recorded alone, and a receiver that raises harms
+    no other row. A receiver that hangs, or ends the process, keeps all of them from being
+    recorded: pass few rows at a time.
 
     Returns:
-        The rows that were no longer ours, for which nothing was changed nor any signal sent; and
-        the seconds that the receivers of the others took.
+        The rows that our claims no longer held: nothing was changed for those, nor any signal
+        sent. And the seconds that the receivers of the others took.
     """
     rows = [ending.row for ending in endings]
     with transaction.atomic(using=db.alias()):
@@ -88,10 +90,10 @@ def record_heard(endings: Sequence[Ending]) -> tuple[list[Task], float]:
         completed = _completed(written.values())
         began = elapsed()
         for row in kept:
-            _tell_of(row, completed[written[row.pk]], signals.task_successful)
+            _send_signals_of(row, completed[written[row.pk]], signals.task_successful)
         seconds = elapsed() - began
-        _remove_and_tell(kept)
-        notify.tell_ended(list(written))
+        _remove_with_signals(kept)
+        notify.notify_waiters(list(written))
     return [row for row in rows if row.pk not in written], seconds
 
 
@@ -108,12 +110,14 @@ def _complete(ending: Ending) -> bool:
             row, row.pk, row.attempts, _last_line(error),
         )  # fmt: skip
     instance = _completed([written[0][1]])[written[0][1]]
-    _tell_of(row, instance, signals.task_successful if ending.succeeded else signals.task_failed)
+    _send_signals_of(
+        row, instance, signals.task_successful if ending.succeeded else signals.task_failed
+    )
     if not ending.cancelled:
         _repeat_if_possible(row, instance)
     _enqueue_what_follows(ending)
-    _remove_and_tell([row])
-    notify.tell_ended([row.pk])
+    _remove_with_signals([row])
+    notify.notify_waiters([row.pk])
     return True
 
 
@@ -124,7 +128,7 @@ def _state(ending: Ending) -> Outcome.State:
 
 
 def _enqueue_what_follows(ending: Ending) -> None:
-    """Enqueue the row that the call asked for, for when this one has ended."""
+    """If the row's call has the option ``then``, enqueue that task with the row's id."""
     row = ending.row
     if following := (ending.options or call_options.load(row)).get("then"):
         params = enqueue.parameters(following, [row.pk], {})
@@ -145,20 +149,21 @@ def _completed(ids: Iterable[int]) -> dict[int, CompletedTask]:
     return dict(rows.in_bulk(list(ids)))
 
 
-def _tell_of(row: Task, completed: CompletedTask, signal: Signal) -> None:
+def _send_signals_of(row: Task, completed: CompletedTask, signal: Signal) -> None:
     receivers.saving(completed)
     receivers.saved(completed, created=True)
     receivers.send(signal, Task, task_id=row.pk, completed_task=completed)
 
 
-def _remove_and_tell(rows: Sequence[Task]) -> None:
-    # Where Django deletes the rows, for others refer to them, it sends these two itself.
+def _remove_with_signals(rows: Sequence[Task]) -> None:
+    # Where a project's models refer to Task, `remove` lets Django delete the rows, and Django sends
+    # pre_delete and post_delete itself.
     ours = not Task._meta.related_objects
     for row in rows if ours else ():
         receivers.deleting(row)
     ids = [row.pk for row in rows]
-    # A receiver may delete a row, which is well; or roll the transaction back by other means than
-    # Django's, and then the outcomes are gone.
+    # If a row is gone already, a receiver may have deleted it, which is allowed. Or a receiver has
+    # ended the transaction behind Django's back, and then the outcomes are gone too.
     if finish_sql.remove(ids) < len(ids) and finish_sql.count_outcomes(ids) < len(ids):
         raise BrokenTransaction(
             f"A receiver of a task's signal ended the transaction that records tasks {ids}. Use "
@@ -176,7 +181,7 @@ def _reschedule(ending: Ending) -> bool:
         return False
     _write_attempt(ending, error)
     row.last_error, row.locked_by, row.locked_at = error, None, None
-    # A row that lost its worker for the first time keeps its place in the queue.
+    # Without a delay, as after its first lost worker, the row keeps its place in the queue.
     if ending.delay:
         call_options.keep_slot(row)
         row.run_at = timezone.now() + ending.delay
@@ -184,7 +189,7 @@ def _reschedule(ending: Ending) -> bool:
         "Rescheduling task %s for %s later (id %s, attempt %s): %s",
         row, ending.delay, row.pk, row.attempts, _last_line(error),
     )  # fmt: skip
-    # Sent before the row is written: a receiver may set another run_at or priority.
+    # This is sent before the row is written, for a receiver may set another run_at or priority.
     receivers.send(signals.task_rescheduled, Task, task=row)
     receivers.saving(row)
     changes, params = ["locked_by = NULL", "locked_at = NULL", "priority = %s"], [row.priority]
@@ -197,7 +202,7 @@ def _reschedule(ending: Ending) -> bool:
 
 
 def _repeat_if_possible(row: Task, completed: CompletedTask) -> None:
-    """A next run that is impossible ends the chain, and the completed row says why."""
+    """Enqueue the next run. If none is possible, log that and write it on the completed row."""
     try:
         repeat(row)
     except NoNextRun as error:
@@ -209,7 +214,7 @@ def _repeat_if_possible(row: Task, completed: CompletedTask) -> None:
 
 
 def _last_line(error: str) -> str:
-    """Of a traceback, the exception; of a story, all of it."""
+    """The last line: of a traceback that is the exception, of a text of one line all of it."""
     return error.strip().rpartition("\n")[2]
 
 
@@ -229,4 +234,4 @@ def _write_attempt(ending: Ending, error: str) -> None:
         ended_at=timezone.now(),
         error=error,
     )
-    Attempt.objects.using(db.alias()).bulk_create([attempt])  # no signals: a row of our own
+    Attempt.objects.using(db.alias()).bulk_create([attempt])  # unlike save(), sends no signals

@@ -1,6 +1,7 @@
 """The statements that move rows to the completed ones, for many rows at once.
 
-Each is fenced: it touches a row only while its ``locked_by`` is still the claim that ran it.
+Those that write an outcome are fenced: they write it only while the row's ``locked_by`` is still
+the claim that ran it. The others touch rows that have an outcome.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from bgtasks.queue import database as db
 from bgtasks.queue import notify
 from bgtasks.queue.ending import Ending
 
-# What to do where a row of the same id had an outcome before the table was remade or its sequence
-# set back: that is a stale one, and must not fail the finish.
+# If the task table was remade, or its sequence set back, there may be an outcome of an older row
+# with the same id. It is replaced, for it must not make the finish fail.
 _REPLACE_STALE = (
     "ON CONFLICT (task_id) DO UPDATE SET completed_id = excluded.completed_id, "
     "state = excluded.state, attempts = excluded.attempts, started_at = excluded.started_at, "
@@ -32,40 +33,45 @@ _INTO_OUTCOMES = (
 
 
 def finish_at_once(endings: Sequence[Ending]) -> list[int]:
-    """What `write_outcomes`, `copy` and `remove` do, in one statement, for plain successes.
+    """Do in one statement what `write_outcomes`, `copy` and `remove` do, for plain successes.
+
+    For PostgreSQL alone.
 
     Returns:
-        The ids of the rows that were still ours.
+        The ids of the rows that our claims still held.
     """
     given, values = _given(endings)
     fresh, params = db.next_completed_id()
     columns = ", ".join(db.COPIED)
     sql = (
         f"WITH gone AS (DELETE FROM {db.TASKS} USING {given} WHERE {db.TASKS}.id = given.id "
-        # Said once more as a list: else the planner may read the whole table for the join.
+        # The ids once more, as a list: without it the planner may read the whole table for the
+        # join.
         f"AND {db.TASKS}.id = ANY(%s::bigint[]) AND {db.is_held_as_given()} "
         f"RETURNING {db.TASKS}.*, given.result, given.started_at), "
         f"ended AS MATERIALIZED (SELECT {fresh} AS completed_id, gone.* FROM gone), "
         f"copied AS (INSERT INTO {db.COMPLETED} (id, run_at, last_error, {columns}) "
         f"SELECT completed_id, %s, '', {columns} FROM ended), "
-        f"told AS ({notify.ENDED.format('SELECT id FROM ended')}), "
+        f"notified AS ({notify.NOTIFY_ENDED.format('SELECT id FROM ended')}), "
         f"written AS ({_INTO_OUTCOMES} SELECT id, completed_id, %s, attempts, started_at, "
         f"{db.clock()}, result, NULL FROM ended {_REPLACE_STALE} RETURNING task_id) "
-        "SELECT task_id FROM written, told"  # told: or it would not be done
+        # PostgreSQL does not run a SELECT in a WITH that nothing reads: hence "notified" here.
+        "SELECT task_id FROM written, notified"
     )
     ids = db.numbers(ending.row.pk for ending in endings)
     now, state = db.moment(timezone.now()), Outcome.State.SUCCEEDED
     return [task_id for (task_id,) in db.fetch(sql, [*values, ids, *params, now, state])]
 
 
-# Of a row that nobody holds, which must match none.
+# Stands for the claim of an instance that has none, and equals no row's claim.
 NO_CLAIM = "-"
-# Between the parts of a text that is one parameter; JSON escapes it, and no claim has it.
+# Separates the values of a column that are joined into one parameter. JSON escapes this character,
+# and no claim has it.
 _SEPARATOR = "\x1f"
 
 
 def _given(endings: Sequence[Ending]) -> tuple[str, list[Any]]:
-    """As `db.given`, with the columns ``result``, ``exception`` and ``started_at`` besides."""
+    """Like `db.given`, with the further columns ``result``, ``exception`` and ``started_at``."""
     columns: list[list[Any]] = [
         [ending.row.pk for ending in endings],
         [ending.row.locked_by or NO_CLAIM for ending in endings],
@@ -74,7 +80,8 @@ def _given(endings: Sequence[Ending]) -> tuple[str, list[Any]]:
     ]
     began = [ending.started_at for ending in endings]
     if db.on_postgresql():
-        # As few texts: a driver takes longer over a list than a worker over a task.
+        # Each column is joined into one text: a driver needs longer to pass a list than a worker
+        # to run a task.
         texts = f"string_to_array(%s, chr({ord(_SEPARATOR)}), '')"
         sources = f"%s::bigint[], {texts}::varchar[], {texts}, {texts}, %s::float8[]"
         given = (
@@ -92,10 +99,10 @@ def _given(endings: Sequence[Ending]) -> tuple[str, list[Any]]:
 
 
 def write_outcomes(endings: Sequence[Ending], state: str) -> list[tuple[int, int]]:
-    """Write outcomes for those whose rows are still ours; locks the rows.
+    """Write the outcomes of the rows that our claims still hold, and lock these rows.
 
     Returns:
-        Each row's id and the id that its completed row will have.
+        The id of each such row, and the id that its completed row will have.
     """
     given, values = _given(endings)
     fresh, params = db.next_completed_id()
@@ -111,7 +118,13 @@ def write_outcomes(endings: Sequence[Ending], state: str) -> list[tuple[int, int
 
 
 def copy(ids: Sequence[int], failed_at: datetime | None, error: str) -> None:
-    """Write the completed rows. Their ``run_at`` is when they ended, as it always was."""
+    """Write the completed rows of rows that have an outcome.
+
+    Their ``run_at`` is the time of the ending, as upstream sets it.
+
+    Args:
+        failed_at: None for a success.
+    """
     columns = ", ".join(db.COPIED)
     failure = None if failed_at is None else db.moment(failed_at)
     db.execute(
@@ -124,8 +137,9 @@ def copy(ids: Sequence[int], failed_at: datetime | None, error: str) -> None:
 
 
 def remove(ids: Sequence[int]) -> int:
-    """Delete rows that have an outcome; returns how many."""
-    if Task._meta.related_objects:  # a project's rows refer to ours: Django knows what to do
+    """Delete those of the rows that have an outcome; returns how many."""
+    # A project's models may refer to Task: Django knows what to do with rows that refer to ours.
+    if Task._meta.related_objects:
         outcomes = Outcome.objects.using(db.alias()).filter(task_id__in=ids)
         rows = Task.objects.using(db.alias()).filter(pk__in=outcomes.values("task_id"))
         return int(rows.delete()[1].get(Task._meta.label, 0))

@@ -1,11 +1,12 @@
 """How far a worker has read the queue: claiming costs the same however long it is.
 
-The queue is read level by level: the rows of one priority, and where the worker serves named
-queues, of one of them, in the order of their ``run_at``. Where a claim has ended the next one
-goes on. To begin at the head each time would read past everything there that is not for us:
-rows of tasks that this process does not know, and on PostgreSQL what has been finished, as long
-as a transaction elsewhere may still see it. From time to time it is read from the head all the
-same, for a row may arrive behind us: one that is handed back, or committed late.
+The queue is read level by level. A level is the rows of one priority, in the order of their
+``run_at``; if the worker serves named queues, each queue has levels of its own. A claim goes on
+where the last claim of its level ended: at the frontier. A claim from the head of the level would
+have to read past all that stands there and is not for this worker: rows of tasks that it does not
+know, and on PostgreSQL also the dead versions of finished rows, which stay for as long as some
+transaction may still see them. From time to time a level is read from its head all the same,
+because a row may arrive behind the frontier: one that was handed back, or committed late.
 """
 
 from __future__ import annotations
@@ -24,17 +25,20 @@ from bgtasks.queue import database as db
 from bgtasks.queue.claimed_row import NO_OPTIONS, ClaimedRow, read_options
 from bgtasks.queue.indexes import FREE
 
-# What may read much and find little, a level from its head, or past the rows of others, is done
-# again after this many times as long as it took: it never costs more than a twentieth of the time.
+# A statement that may read many rows and find few (a level from its head, or past rows of unknown
+# tasks) is repeated only after 20 times the time that it took. So such statements never take more
+# than a twentieth of the time.
 REST = 20
-# Where a level had no more rows, the next claim begins this much before the present, for rows
-# whose enqueuers have not committed yet.
+# When a claim has emptied a level, the next one begins this long before the present, to find rows
+# whose enqueuers had not committed yet.
 LATE = timedelta(seconds=5)
-# How many levels are looked at in one statement, and how far ahead for what becomes ready.
+# How many levels one statement reads.
 LEVELS = 200
+# A row that becomes ready later than this counts as one that becomes ready then.
 HORIZON = timedelta(hours=1)
 NO_QUEUES: Sequence[str | None] = (None,)
-# int4; a row that somebody set to the end of it must not fail the claim of its neighbours.
+# The largest int4. Where somebody has set a row's attempts to it, counting one more would make the
+# claim of the whole batch fail.
 MOST_ATTEMPTS = 2**31 - 1
 
 
@@ -46,16 +50,19 @@ class Level:
     """The rows of one priority, in one queue or in all.
 
     Attributes:
-        ready: a row of it is, though perhaps not one for us.
-        due_in: seconds until the next one will be; None if that is far off.
-        skipped: the last claim found nothing after the frontier, and did not read from the head.
-        after: ``run_at``, as the database writes it, and id of the last row that was read.
-        from_head_at: when to read it from its head again, by `elapsed()`.
-        rest_until: not to be read before, for all that was ready there was for others.
+        ready: a row of it is ready, though perhaps of a task that we do not know.
+        due_in: seconds until its next row becomes ready, at most `HORIZON`; None if it has none.
+        skipped: there may be ready rows behind the frontier: the last claim began at the frontier
+            and found too few, or the level rests.
+        after: where the frontier is: the ``run_at``, as the database writes it, and the id of the
+            last row that was claimed.
+        from_head_at: when to read the level from its head again, by `elapsed()`.
+        rest_until: not to be claimed from before this time, by `elapsed()`, for the last claim at
+            the frontier found no row of a task that we know.
     """
 
     queue: str | None
-    priority: Any  # SQLite keeps one that is no number
+    priority: Any  # not always a number: SQLite stores anything
     ready: bool = False
     due_in: float | None = None
     skipped: bool = False
@@ -68,12 +75,13 @@ class Frontier:
     """Claims rows for one worker process.
 
     Args:
-        names: the tasks that it knows; others wait for a worker that does.
-        queues: only rows of these queues; None for all.
-        worker: claim only while this worker stands in the workers' table, that is, while
-            nobody has declared it dead.
-        writing: gives a context for each statement that writes, and that what is to be told how
-            many rows it wrote.
+        names: the names of the tasks that the process knows. Rows of other tasks wait for a worker
+            that knows them.
+        queues: claim only rows of these queues; None for all.
+        worker: claim only while the worker of this name stands in the workers' table, that is,
+            while nobody has declared it dead.
+        writing: returns a context manager for each statement that writes. That gives a function,
+            which is called with the number of rows that the statement wrote.
     """
 
     def __init__(
@@ -88,37 +96,41 @@ class Frontier:
         self._worker = worker
         self._writing = writing
         self._levels: dict[tuple[str | None, Any], Level] = {}
-        self._known = self._levels  # those of the last look: what came to light of them is kept
+        # The levels that were read before: a level that is found again keeps its frontier.
+        self._known = self._levels
         self._ready: list[Level] = []
-        self._look_at = 0.0
+        self._read_levels_at = 0.0
         self._last: Any = None
 
     def take(self, token: str, limit: int) -> list[ClaimedRow]:
         """Claim up to ``limit`` ready rows, the most urgent first.
 
-        Each level's in one statement: no other worker takes the same rows, and a crash leaves
-        all or none taken. The claim counts the attempt.
+        One statement claims the rows of one level: no other worker gets the same rows, and a crash
+        leaves all of them claimed or none. The claim counts the attempt.
 
         Args:
-            token: what ``locked_by`` becomes.
+            token: the value that ``locked_by`` gets.
 
         Returns:
-            The rows, without their dates, which Django fetches when one is read.
+            The rows, without their dates: Django fetches a date when it is read.
         """
-        looked = elapsed() >= self._look_at
-        more = self._look() if looked else False
+        fresh = elapsed() >= self._read_levels_at
+        more = self._read_levels() if fresh else False
         rows = self._advance(token, limit)
-        if len(rows) < limit and not looked:
-            more = self._look()
+        if len(rows) < limit and not fresh:
+            more = self._read_levels()
             rows += self._advance(token, limit - len(rows))
         while len(rows) < limit and more:
-            more = self._look(further=True)
+            more = self._read_levels(further=True)
             rows += self._advance(token, limit - len(rows))
         return rows
 
     @property
     def due_in(self) -> float | None:
-        """Seconds from the last look until it is worth another, if that is known."""
+        """Seconds from when the levels were read until another claim may find rows.
+
+        None if no row is known that becomes ready.
+        """
         levels = self._levels.values()
         later = [level.due_in for level in levels if level.due_in is not None]
         later += [level.from_head_at - elapsed() for level in levels if level.skipped]
@@ -126,17 +138,17 @@ class Frontier:
 
     @property
     def certain(self) -> bool:
-        """Whether what was found is all that there was, also behind the frontier."""
+        """Whether the last claim found all there was: no level has rows behind its frontier."""
         return not any(level.skipped for level in self._levels.values())
 
-    def _look(self, further: bool = False) -> bool:
-        """See which levels there are, and which have a row that is ready.
+    def _read_levels(self, further: bool = False) -> bool:
+        """Read which levels there are, and which of them have a row that is ready.
 
         Args:
-            further: those after the last ones; else the first.
+            further: read the levels that follow those that were read last; else the first ones.
 
         Returns:
-            Whether there may be more.
+            Whether there may be further levels.
         """
         began = elapsed()
         if not further:
@@ -144,7 +156,7 @@ class Frontier:
         found = [
             (queue, *values)
             for queue in self._queues or NO_QUEUES
-            for values in db.fetch(*_levels(queue, self._last))
+            for values in db.fetch(*_levels_sql(queue, self._last))
         ]
         ready = []
         for queue, priority, is_ready, due_in in found:
@@ -155,11 +167,11 @@ class Frontier:
             self._levels[queue, priority] = level
             if level.ready:
                 ready.append(level)
-        # Their order is that of each queue's statement.
+        # Each statement orders the levels of its queue; those of several queues are sorted here.
         self._ready = _most_urgent_first(ready) if self._queues else ready
         now = elapsed()
-        self._look_at = now + REST * (now - began)
-        # Named queues are few, and so are their levels: those are found in one go.
+        self._read_levels_at = now + REST * (now - began)
+        # Of a named queue, one statement reads all levels.
         more = not self._queues and len(found) == LEVELS
         self._last = found[-1][1] if more else None
         return more
@@ -169,20 +181,23 @@ class Frontier:
         while self._ready and len(rows) < limit:
             level = self._ready[0]
             wanted = limit - len(rows)
-            taken = self._claim(level, token, wanted)
+            taken = self._claim_from(level, token, wanted)
             rows += taken
             if len(taken) < wanted:
                 self._ready.pop(0)
         return rows
 
-    def _claim(self, level: Level, token: str, limit: int) -> list[ClaimedRow]:
-        # Before the claim: who is frozen in the middle of it must not take it for fresh.
+    def _claim_from(self, level: Level, token: str, limit: int) -> list[ClaimedRow]:
+        # The time before the claim: a process that is frozen while the statement runs must not take
+        # its rows for freshly claimed afterwards.
         began = elapsed()
         with self._writing() as wrote:
             now = timezone.now()
             from_head = level.after is None or began >= level.from_head_at
             after = None if from_head else level.after
-            found = db.fetch(*_claim(level, after, self._names, self._worker, now, token, limit))
+            found = db.fetch(
+                *_claim_sql(level, after, self._names, self._worker, now, token, limit)
+            )
             ended = elapsed()
             wrote(len(found))
         if from_head:
@@ -212,20 +227,23 @@ def _most_urgent_first(levels: list[Level]) -> list[Level]:
     return sorted(levels, key=urgency)
 
 
-def _levels(queue: str | None, beyond: Any = None) -> tuple[str, list[Any]]:
-    """SQL for the priorities of free rows, whether one is ready, and when the next one will be.
+def _levels_sql(queue: str | None, beyond: Any = None) -> tuple[str, list[Any]]:
+    """SQL for the priorities of free rows, whether one is ready, and seconds until the next is.
 
-    A loose index scan: it reads three rows of each level, however many there are.
+    It is a loose index scan (wiki.postgresql.org/wiki/Loose_indexscan): it reads three rows of
+    each level, however many the level has.
 
     Args:
-        beyond: only what is less urgent than this priority; all in a named queue.
+        queue: only rows of this queue; None for all rows.
+        beyond: only priorities that are less urgent than this one; None for all.
     """
     free, of_queue = (f"{FREE} AND queue = %s", [queue]) if queue else (FREE, [])
     further, order = (">", "ASC") if conf.lowest_number_first() else ("<", "DESC")
     start, after = (f" AND priority {further} %s", [beyond]) if beyond is not None else ("", [])
     now = timezone.now()
     if db.on_postgresql():
-        due_in = "EXTRACT(EPOCH FROM LEAST(run_at, %s) - %s)"  # for there is infinity too
+        # LEAST, for a run_at may be infinity.
+        due_in = "EXTRACT(EPOCH FROM LEAST(run_at, %s) - %s)"
     else:
         due_in = "(julianday(MIN(run_at, %s)) - julianday(%s)) * 86400"
     tasks, limit = db.TASKS, "" if queue else f"LIMIT {LEVELS}"
@@ -242,12 +260,12 @@ def _levels(queue: str | None, beyond: Any = None) -> tuple[str, list[Any]]:
         f"FROM level WHERE priority IS NOT NULL {limit}"
     )
     present, horizon = db.moment(now), db.moment(now + HORIZON)
-    # In the order of the text: the first level, the further ones, and what is told of each.
+    # In the order of the SQL: the first level, the further ones, and the two columns of each level.
     params = [*of_queue, *after, *of_queue, present, *of_queue]
     return sql, [*params, horizon, present, *of_queue, present]
 
 
-def _claim(
+def _claim_sql(
     level: Level,
     after: tuple[Any, int] | None,
     names: Any,
@@ -256,9 +274,9 @@ def _claim(
     token: str,
     limit: int,
 ) -> tuple[str, list[Any]]:
-    """SQL that claims rows of a level.
+    """SQL, and its parameters, that claims rows of a level.
 
-    Returns `db.FIELDS`, ``run_at`` as text, the id, and the call's options or NULL.
+    Its columns are `db.FIELDS`, ``run_at`` as text, the id, and the options of the call or NULL.
     """
     where, params = zip(*_conditions(level, after, names, worker, now), strict=True)
     ready = (
@@ -273,7 +291,8 @@ def _claim(
     options = f"(SELECT options FROM {db.OPTIONS} WHERE task_id = {db.TASKS}.id)"
     returned = f"{db.columns()}, CAST({db.TASKS}.run_at AS text), {db.TASKS}.id, {options}"
     if db.on_postgresql():
-        # MATERIALIZED: inlined, the planner may run the LIMIT again for every row it joins.
+        # MATERIALIZED: if the planner inlined this, it might run the SELECT with its LIMIT anew for
+        # every row that it joins.
         sql = (
             f"WITH ready AS MATERIALIZED ({ready} FOR UPDATE SKIP LOCKED) "
             f"UPDATE {db.TASKS} SET {changes} FROM ready WHERE {db.TASKS}.id = ready.id "

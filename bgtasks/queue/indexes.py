@@ -1,8 +1,8 @@
 """The indexes of the task tables: few, and those that a claim needs.
 
-django-background-tasks has one on every column, fourteen a table on PostgreSQL, and each costs
-every enqueue, claim and finish a write. Its tables are tuned by a migration, and after every
-`migrate`, for a remade SQLite table or a restored dump comes with the indexes of its models.
+Upstream indexes nearly every column, with fourteen indexes a table on PostgreSQL, and each costs
+every enqueue, claim and finish a write. A migration of ours replaces them. It is done again after
+every `migrate`, because a remade SQLite table or a restored dump has upstream's indexes again.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from bgtasks.models import CompletedTask, Task, Worker
 
-# The one that calls `tune`.
+# The migration that calls `tune`.
 MIGRATION = "0002_indexes"
 
-# What else reads the tables by a column: calls of the same task, and pruning.
+# The columns whose indexes of upstream stay: to find rows of the same call, and for pruning.
 KEPT = {Task: {"task_hash"}, CompletedTask: {"run_at"}}
-# How Django names the index of a field: it ends in a hash.
+# The name that Django gives to the index of a field ends like this, in a hash.
 DJANGOS = re.compile(r"_[0-9a-f]{8}(_like)?$")
 
 
@@ -31,8 +31,8 @@ class Index:
     """An index on the queue.
 
     Attributes:
-        columns: SQL; on PostgreSQL with the operator class.
-        where: SQL; only these rows are in it.
+        columns: the columns as SQL, with the operator classes of PostgreSQL.
+        where: a condition as SQL: only rows that meet it are in the index.
     """
 
     name: str
@@ -49,10 +49,10 @@ class Index:
         )
 
 
-# A level of priority is read from its oldest row on, by whoever claims and in either order of
-# the levels. A row with no queue is in the first index only.
+# Whoever claims reads the rows of one priority from the oldest ``run_at`` on. The priorities can be
+# read in either direction. A row without a queue is in the first index only.
 FREE = "locked_by IS NULL AND failed_at IS NULL"
-OURS = (
+OWN_INDEXES = (
     Index("bgtasks_ready", "priority, run_at, id", FREE),
     Index("bgtasks_ready_in_queue", "queue, priority, run_at, id", f"{FREE} AND queue IS NOT NULL"),
     Index("bgtasks_held", "locked_by varchar_pattern_ops", "locked_by IS NOT NULL"),
@@ -60,32 +60,35 @@ OURS = (
 
 
 def tune(connection: BaseDatabaseWrapper) -> None:
-    """Make our indexes and drop the stock ones. Does nothing where that is done already."""
+    """Make our indexes and drop those of upstream that are not needed.
+
+    Does nothing where that is done already.
+    """
     if not _tables_are_there(connection):
         return
     names = _valid_names(connection)
-    for index in OURS:
+    for index in OWN_INDEXES:
         if index.name not in names:
-            _drop(connection, index.name)  # left invalid by a build that was broken off
+            _drop(connection, index.name)  # a build that was broken off leaves an invalid index
             _execute(connection, index.create(connection))
-    for name in _stock(connection):
+    for name in _upstream_indexes(connection):
         _drop(connection, name)
 
 
 def keep(connection: BaseDatabaseWrapper) -> None:
-    """Tune the tables again, if they are there and nobody has undone our migration."""
+    """Tune the tables again, if they exist and nobody has undone our migration."""
     if Worker._meta.db_table not in connection.introspection.table_names():
         return
     applied = {
         name for app, name in MigrationRecorder(connection).applied_migrations() if app == "bgtasks"
     }
-    # None are where a project's tests make tables without migrations.
+    # No migration is applied where a project's tests make the tables without migrations.
     if MIGRATION in applied or not applied:
         tune(connection)
 
 
 def restore(connection: BaseDatabaseWrapper) -> None:
-    """Make the stock indexes again and drop ours."""
+    """Make upstream's indexes again and drop ours."""
     if not _tables_are_there(connection):
         return
     editor: Any = connection.schema_editor()
@@ -94,19 +97,19 @@ def restore(connection: BaseDatabaseWrapper) -> None:
         for field in model._meta.local_fields:
             for statement in editor._field_indexes_sql(model, field):
                 _execute(connection, str(statement).replace("INDEX", options, 1))
-    for index in OURS:
+    for index in OWN_INDEXES:
         _drop(connection, index.name)
 
 
 def _tables_are_there(connection: BaseDatabaseWrapper) -> bool:
-    """Whether this is a database of ours; a router may have sent the tables to another one."""
+    """Whether this database has the task tables: a router may have sent them to another one."""
     tables = {model._meta.db_table for model in KEPT}
     known = connection.vendor in {"postgresql", "sqlite"}
     return known and tables <= set(connection.introspection.table_names())
 
 
-def _stock(connection: BaseDatabaseWrapper) -> Iterator[str]:
-    """The names of the stock indexes that are not needed."""
+def _upstream_indexes(connection: BaseDatabaseWrapper) -> Iterator[str]:
+    """The names of upstream's indexes that are not needed."""
     for model, kept in KEPT.items():
         for column, name in _single(connection, model):
             if column not in kept or name.endswith("_like"):
@@ -119,10 +122,10 @@ def _single(connection: BaseDatabaseWrapper, model: Any) -> list[tuple[str, str]
     with connection.cursor() as cursor:
         found = connection.introspection.get_constraints(cursor, model._meta.db_table)
     return [
-        (told["columns"][0], name)
-        for name, told in found.items()
-        if told["index"] and not told["primary_key"] and not told["unique"]
-        and len(told["columns"]) == 1 and told["columns"][0] in indexed and DJANGOS.search(name)
+        (about["columns"][0], name)
+        for name, about in found.items()
+        if about["index"] and not about["primary_key"] and not about["unique"]
+        and len(about["columns"]) == 1 and about["columns"][0] in indexed and DJANGOS.search(name)
     ]  # fmt: skip
 
 
@@ -145,7 +148,10 @@ def _drop(connection: BaseDatabaseWrapper, name: str) -> None:
 
 
 def _concurrently(connection: BaseDatabaseWrapper) -> str:
-    """On PostgreSQL, without keeping enqueuers waiting; which a transaction does not allow."""
+    """CONCURRENTLY, which keeps no enqueuer waiting; "" on SQLite and inside a transaction.
+
+    PostgreSQL does not allow it inside a transaction.
+    """
     online = connection.vendor == "postgresql" and not connection.in_atomic_block
     return "CONCURRENTLY" if online else ""
 

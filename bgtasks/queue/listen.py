@@ -1,7 +1,7 @@
-"""How an idle worker hears of new rows, by what its database offers.
+"""How an idle worker notices new rows, by what its database offers.
 
-Each way tells only that something was written. Whoever listens looks then, and once more a little
-later, for the word may come before the row can be seen.
+A listener reports only that something was written. Whoever uses one then asks the database for
+rows, and once more a little later, because a change may be reported before the row can be read.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ from bgtasks.queue.notify import CHANNEL
 
 logger = logging.getLogger(__name__)
 
-# Poll needs no file of its own, of which there may be none left, and takes any number of a file.
+# Unlike epoll, poll needs no file descriptor of its own, of which there may be none left. Unlike
+# select, it takes descriptors of any number.
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
 def readable(fd: int, timeout: float) -> bool:
-    """Wait until there is something to read; whether there is."""
+    """Wait until there is something to read, at most ``timeout`` seconds; whether there is."""
     with _Selector() as selector:
         selector.register(fd, selectors.EVENT_READ)
         return bool(selector.select(timeout))
 
 
-# Seconds between looks at SQLite's version counter where the system cannot tell of changes.
+# The poll interval, in seconds, of SQLite's counter of commits, for systems without inotify.
 VERSION_EVERY = 0.015
-# From <sys/inotify.h>
+# The values are those of <sys/inotify.h> and <fcntl.h>.
 _IN_MODIFY, _IN_CLOEXEC, _IN_NONBLOCK = 0x2, 0o2000000, 0o4000
 
 
@@ -44,30 +45,32 @@ class Listener(Protocol):
     """Listens for changes to the database of one thread's connection.
 
     Attributes:
-        every: seconds after which to ask `heard`; None if `fileno` tells when.
-        rest: seconds to wait before looking, where much is heard that nobody waits for.
+        every: how many seconds to wait between calls of `changed`; None: until `fileno` is
+            readable.
+        rest: how many seconds to wait before calling `changed`, so that changes that follow each
+            other closely are reported as one.
     """
 
     every: float | None
     rest: float
 
     def prepare(self) -> bool:
-        """Begin or go on listening; returns whether something may have been missed."""
+        """Begin or go on listening; returns whether something may have changed already."""
 
     def fileno(self) -> int | None:
-        """What becomes readable when something was written."""
+        """The descriptor that becomes readable when something was written; None: there is none."""
 
-    def heard(self) -> bool:
-        """Whether something was, since the last call."""
+    def changed(self) -> bool:
+        """Whether something was written since the last call."""
 
     def close(self) -> None: ...
 
 
 def listener(channel: str = CHANNEL) -> Listener:
-    """The best that this thread's database has.
+    """The best listener that there is for this thread's database.
 
     Args:
-        channel: of PostgreSQL's; elsewhere all writes are heard.
+        channel: the channel of PostgreSQL to listen on. On SQLite every write is reported.
     """
     if db.on_postgresql():
         return Notifications(channel)
@@ -80,18 +83,18 @@ def listener(channel: str = CHANNEL) -> Listener:
     return DataVersion()
 
 
-def hear(listening: Listener, timeout: float) -> bool:
-    """Wait for a word, at most so many seconds; returns whether one came."""
+def wait_for_change(listening: Listener, timeout: float) -> bool:
+    """Wait until something has changed, at most ``timeout`` seconds; returns whether it has."""
     descriptor = listening.fileno()
     if listening.every is not None or descriptor is None:
         time.sleep(min(timeout, listening.every or VERSION_EVERY))
     elif readable(descriptor, timeout):
         time.sleep(listening.rest)
-    return bool(listening.heard())
+    return bool(listening.changed())
 
 
 class Notifications:
-    """PostgreSQL's LISTEN on the connection that claims, anew whenever that is a new one."""
+    """PostgreSQL's LISTEN on this thread's connection, repeated when Django has made a new one."""
 
     every: float | None = None
     rest = 0.0
@@ -99,29 +102,29 @@ class Notifications:
     def __init__(self, channel: str) -> None:
         self._channel = channel
         self._listening: Any = None
-        self._overheard = False
+        self._notified = False
 
-    def _overhear(self, notification: Any) -> None:
-        """One that came with the answer to another statement."""
-        self._overheard = True
+    def _on_notification(self, notification: Any) -> None:
+        """psycopg calls this for a notification that came with the answer to a statement."""
+        self._notified = True
 
     def prepare(self) -> bool:
         connection = db.connection()
         connection.ensure_connection()
         if self._listening is connection.connection:
-            return self.heard()
+            return self.changed()
         db.execute(f"LISTEN {self._channel}")
         self._listening = connection.connection
         if hasattr(self._listening, "add_notify_handler"):  # psycopg 3
-            self._listening.add_notify_handler(self._overhear)
+            self._listening.add_notify_handler(self._on_notification)
         return True
 
     def fileno(self) -> int | None:
         return int(self._listening.fileno())
 
-    def heard(self) -> bool:
+    def changed(self) -> bool:
         raw = self._listening
-        found, self._overheard = self._overheard, False
+        found, self._notified = self._notified, False
         if raw is not db.connection().connection:
             return True
         with db.connection().wrap_database_errors:
@@ -140,16 +143,16 @@ class Notifications:
         if raw is None or raw is not db.connection().connection:
             return
         if hasattr(raw, "remove_notify_handler"):
-            raw.remove_notify_handler(self._overhear)
+            raw.remove_notify_handler(self._on_notification)
         with suppress(DatabaseError, InterfaceError):
             db.execute(f"UNLISTEN {self._channel}")
 
 
 class FileChanges:
-    """Linux tells of writes to SQLite's files. For each, a thread can ask without a statement.
+    """Linux's inotify on SQLite's files. Unlike `DataVersion` it needs no statement.
 
     Raises:
-        OSError: the system has no watches left.
+        OSError: the system has no more inotify instances or watches.
     """
 
     every: float | None = None
@@ -163,13 +166,14 @@ class FileChanges:
         except OSError:
             self.close()
             raise
-        # In WAL mode the log is written; it is made anew when the last connection was closed.
+        # In WAL mode SQLite writes to the log. It deletes the log with its last connection and
+        # makes a new one later.
         self._paths = [os.fsencode(path), os.fsencode(path) + b"-wal"]
         self._watched: set[int] = set()
         self.prepare()
 
     def prepare(self) -> bool:
-        # To watch a file again gives the same number, unless it is another file by now.
+        # Watching a file again gives the same number as before, unless the path is another file.
         watched = {self._libc.inotify_add_watch(self._fd, p, _IN_MODIFY) for p in self._paths}
         new = watched - self._watched - {-1}
         self._watched = watched
@@ -178,7 +182,7 @@ class FileChanges:
     def fileno(self) -> int | None:
         return self._fd
 
-    def heard(self) -> bool:
+    def changed(self) -> bool:
         try:
             return bool(os.read(self._fd, 65536))
         except BlockingIOError:
@@ -195,7 +199,7 @@ def _checked(result: int) -> int:
 
 
 class DataVersion:
-    """SQLite's own counter of what other connections have committed."""
+    """SQLite's own counter of commits by other connections (``PRAGMA data_version``)."""
 
     every: float | None = VERSION_EVERY
     rest = 0.0
@@ -204,12 +208,12 @@ class DataVersion:
         self._version: int | None = None
 
     def prepare(self) -> bool:
-        return self.heard()
+        return self.changed()
 
     def fileno(self) -> int | None:
         return None
 
-    def heard(self) -> bool:
+    def changed(self) -> bool:
         ((version,),) = db.fetch("PRAGMA data_version")
         before, self._version = self._version, version
         return bool(before != version)

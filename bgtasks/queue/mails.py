@@ -11,13 +11,14 @@ from bgtasks.models import Mail, Task
 from bgtasks.queue import database as db
 from bgtasks.queue import enqueue
 
-# The task that sends one; its rows carry a mail's id and nothing else.
+# The task that sends a mail. Its only argument is the mail's id.
 TASK = "bgtasks.mail.send"
 MAILS = Mail._meta.db_table
 
-# Mails deleted in one transaction: on SQLite it keeps every other writer waiting.
+# How many mails one transaction deletes: on SQLite it keeps every other writer waiting.
 BATCH = 500
-# What one statement may insert. PostgreSQL takes a gigabyte, and a mail may be many megabytes.
+# How many characters of mails one statement inserts. PostgreSQL takes up to a gigabyte, and a mail
+# may have many megabytes.
 STATEMENT = 4 * 1024 * 1024
 
 
@@ -26,13 +27,13 @@ def store(bodies: Sequence[str]) -> list[int]:
     now = timezone.now()
     rows = [Mail(body=body, created_at=now) for body in bodies]
     at_once = max(1, STATEMENT // max(map(len, bodies), default=1))
-    # No signals: rows of our own.
+    # Unlike save(), bulk_create() sends no signals.
     Mail.objects.using(db.alias()).bulk_create(rows, batch_size=at_once)
     return [row.pk for row in rows]
 
 
 def body(mail_id: int) -> str | None:
-    """The body as it was stored, or None where there is no such mail."""
+    """The body of a mail as it was stored; None if there is no such mail."""
     found = Mail.objects.using(db.alias()).filter(pk=mail_id)
     return found.values_list("body", flat=True).first()
 
@@ -42,7 +43,7 @@ def remove(mail_id: int) -> None:
 
 
 def prune(age: timedelta) -> Iterator[int]:
-    """Delete mails older than ``age`` whose task is no more: it failed for good, or was deleted.
+    """Delete mails older than ``age`` whose task is gone: it failed for good, or was deleted.
 
     A mail whose task is still in the queue stays, however old it is.
 
@@ -60,7 +61,7 @@ def prune(age: timedelta) -> Iterator[int]:
 
 
 def _waiting(mail_ids: Sequence[int]) -> set[int]:
-    """Those of the mails that have a task in the queue."""
+    """The ids of those mails that have a task in the queue."""
     hashes = {enqueue.fingerprint(TASK, enqueue.parameters(TASK, [pk], {})): pk for pk in mail_ids}
     rows = Task.objects.using(db.alias()).filter(task_hash__in=list(hashes))
     return {hashes[found] for found in rows.values_list("task_hash", flat=True)}

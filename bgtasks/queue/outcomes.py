@@ -1,4 +1,4 @@
-"""Reading what became of a task, and calling one off."""
+"""Reading what became of a task, and revoking one."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from bgtasks.queue import database as db
 from bgtasks.queue.ending import Ending
 from bgtasks.queue.finish import record_alone
 
-# Who holds a row for the moment in which it is called off.
-REVOKER = f"{db.OURS}revoked.1-1"
+# The claim that holds a row while it is being revoked.
+REVOKER = f"{db.WORKER_PREFIX}revoked.1-1"
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,12 @@ class State:
     """Where a task stands.
 
     Attributes:
-        outcome: None as long as its row is in the queue.
-        running: a worker holds the row; it may not have started it yet.
+        attempts: how many runs there were, with the one under way.
+        outcome: an `Outcome.State`; None as long as the row is in the queue.
+        running: a worker holds the row. It may not have started it yet.
+        result: what the task returned, as JSON; None for None.
+        exception: what it raised, as `bgtasks.serialize.remote_errors.describe` gives it.
+        completed_id: the id of its completed row; None as long as there is none.
     """
 
     attempts: int
@@ -41,7 +45,10 @@ LARGEST = 2**63 - 1
 
 
 def id_of(text: int | str) -> int | None:
-    """A task's id from what may come from a URL; None of what no row can have."""
+    """A task's id from a number, or from text that may come from a URL.
+
+    None if no row can have such an id.
+    """
     digits = str(text)
     if not (digits.isascii() and digits.isdecimal() and len(digits) < 20):
         return None
@@ -49,9 +56,9 @@ def id_of(text: int | str) -> int | None:
 
 
 def find(id_: int | str) -> State | None:
-    """Where a task stands; None if it never was, was deleted or pruned."""
+    """Where a task stands; None if it never existed, was deleted, or was pruned."""
     if (task_id := id_of(id_)) is None:
-        return None  # which a database may refuse to look for
+        return None  # a database may refuse such an id with an error
     rows = db.fetch(
         "SELECT state, attempts, false, result, exception, completed_id "
         f"FROM {db.OUTCOMES} WHERE task_id = %s AND {db.is_current()} UNION ALL "
@@ -59,7 +66,8 @@ def find(id_: int | str) -> State | None:
         f"FROM {db.TASKS} WHERE id = %s AND failed_at IS NULL",
         [task_id, task_id],
     )
-    # While its ending is being written, whoever does that sees both.
+    # Inside the transaction that records a task's ending, both its row and its outcome are found.
+    # Then the outcome counts.
     for state, attempts, running, result, exception, completed_id in sorted(rows, key=_in_queue):
         return State(attempts, state, bool(running), result, exception, completed_id)
     return None
@@ -70,14 +78,14 @@ def _in_queue(row: tuple[Any, ...]) -> bool:
 
 
 def outcome_of(task_id: int) -> Outcome | None:
-    """A task's outcome, if it has one."""
+    """A task's outcome; None if it has none."""
     rows = Outcome.objects.using(db.alias()).filter(pk=task_id)
     found: Outcome | None = rows.extra(where=[db.is_current()]).first()  # noqa: S610  (constant)
     return found
 
 
 def ended_of(ids: Sequence[int]) -> list[int]:
-    """Those of some tasks that have an outcome."""
+    """The ids of those tasks that have an outcome."""
     sql = (
         f"SELECT task_id FROM {db.OUTCOMES} WHERE {db.is_member('task_id', 'bigint')} "
         f"AND {db.is_current()}"
@@ -86,27 +94,28 @@ def ended_of(ids: Sequence[int]) -> list[int]:
 
 
 def story(completed_id: int | None) -> str:
-    """The traceback, or whatever else is told of a failure."""
+    """The text that is kept of a failure: a traceback as a rule; empty if there is none."""
     rows = CompletedTask.objects.using(db.alias()).filter(pk=completed_id)
     return rows.values_list("last_error", flat=True).first() or ""
 
 
 def trouble(task_id: int) -> str:
-    """The last line of what is told of a waiting task's last attempt."""
+    """The last line of the error of a waiting task's last attempt; empty if there is none."""
     rows = Task.objects.using(db.alias()).filter(pk=task_id)
-    told = rows.values_list("last_error", flat=True).first() or ""
-    return told.strip().rpartition("\n")[2]
+    error = rows.values_list("last_error", flat=True).first() or ""
+    return error.strip().rpartition("\n")[2]
 
 
 def revoke(task_id: int, terminate: bool) -> bool:
-    """Call a task off: it gets its outcome here and now.
+    """Cancel a task: its outcome is recorded here and now.
 
     Args:
-        terminate: also if a worker has it. That loses the row, so that nothing is recorded of
-            the run, and is asked to end it.
+        terminate: cancel it also if a worker has it. The worker loses its claim, so that nothing
+            is recorded of the run, and is asked to end the run.
 
     Returns:
-        Whether it was called off; not if it has ended, or a worker has it.
+        Whether the task was cancelled. It was not if it has ended, or if a worker has it and
+        ``terminate`` is false.
     """
     with transaction.atomic(using=db.alias()):
         row = Task.objects.using(db.alias()).filter(pk=task_id, failed_at=None).first()
@@ -128,7 +137,7 @@ def _ask_to_end(task_id: int, claim: str) -> None:
 
 
 def forget(task_id: int) -> bool:
-    """Delete what is kept of a task that has ended; returns whether there was something."""
+    """Delete all that is kept of a task that has ended; returns whether it had an outcome."""
     completed = Outcome.objects.using(db.alias()).filter(pk=task_id)
     batch: dict[int, Any] = dict(completed.values_list("task_id", "completed_id"))
     if batch:
@@ -137,7 +146,7 @@ def forget(task_id: int) -> bool:
 
 
 def revoked(worker: str) -> list[int]:
-    """The tasks that a worker is asked to end. Each is told once."""
+    """The ids of the tasks whose runs a worker is asked to end. Each id is returned once."""
     rows = Revocation.objects.using(db.alias()).filter(worker=worker)
     ids = list(rows.values_list("pk", flat=True))
     if ids:

@@ -1,9 +1,9 @@
-"""How far running tasks have come."""
+"""Storing and reading the progress that running tasks report."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from django.db import DatabaseError, InterfaceError
@@ -13,19 +13,19 @@ from bgtasks.clock import elapsed
 from bgtasks.models import Progress
 from bgtasks.queue import database as db
 from bgtasks.tasks.current import CurrentTask
-from bgtasks.tasks.current import Progress as Told
+from bgtasks.tasks.current import Progress as Reported
 
 TABLE = Progress._meta.db_table
-# Seconds between writes.
+# Seconds between two writes of a task's progress.
 EVERY = 0.5
 
 
 def write(tasks: Sequence[CurrentTask]) -> None:
-    """Write what tasks have told, where their claims still hold their rows."""
-    told = [(task, told) for task in tasks if (told := task.take_progress()) is not None]
-    if not told:
+    """Store the progress that tasks have reported, where their claims still hold their rows."""
+    reports = [(task, report) for task in tasks if (report := task.take_progress()) is not None]
+    if not reports:
         return
-    given, params = db.given([task.row for task, _ in told])
+    given, params = db.given([task.row for task, _ in reports])
     held = dict(
         db.fetch(
             f"SELECT {db.TASKS}.id, locked_by FROM {given} JOIN {db.TASKS} "
@@ -34,10 +34,10 @@ def write(tasks: Sequence[CurrentTask]) -> None:
         )
     )
     now = timezone.now()
-    # Of an earlier run of the same row a thread may be left over, and still tell.
+    # A thread of an earlier run of the same row may be left over and still report.
     rows = {
-        task.id: _row(task, told, now)
-        for task, told in told
+        task.id: _row(task, report, now)
+        for task, report in reports
         if task.id in held and held[task.id] == task.row.locked_by
     }
     Progress.objects.using(db.alias()).bulk_create(
@@ -48,19 +48,19 @@ def write(tasks: Sequence[CurrentTask]) -> None:
     )
 
 
-def _row(task: CurrentTask, told: Told, now: datetime) -> Progress:
+def _row(task: CurrentTask, report: Reported, now: datetime) -> Progress:
     return Progress(
         task_id=task.row.pk,
         attempt=task.attempt,
-        done=told.done,
-        total=told.total,
-        message=db.storable(told.message),
+        done=report.done,
+        total=report.total,
+        message=db.storable(report.message),
         updated_at=now,
     )
 
 
-def read(task_id: int) -> Told | None:
-    """What a task has told last; None if its latest run has told nothing."""
+def read(task_id: int) -> Reported | None:
+    """The progress that a task has reported last; None if its latest run has reported none."""
     latest = (
         f"COALESCE((SELECT attempts FROM {db.TASKS} WHERE id = {TABLE}.task_id), "
         f"(SELECT attempts FROM {db.OUTCOMES} WHERE task_id = {TABLE}.task_id), attempt)"
@@ -69,11 +69,11 @@ def read(task_id: int) -> Told | None:
         f"SELECT done, total, message FROM {TABLE} WHERE task_id = %s AND attempt = {latest}",
         [task_id],
     )
-    return Told(*found[0]) if found else None
+    return Reported(*found[0]) if found else None
 
 
 def _in_event_loop() -> bool:
-    """Where nothing may wait for a database."""
+    """Whether this thread runs an event loop, in which nothing may wait for a database."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -81,23 +81,23 @@ def _in_event_loop() -> bool:
     return True
 
 
-def writer() -> Callable[[CurrentTask], None]:
-    """For a task that runs without a keeper: writes at once, and then not too often.
+class Unattended:
+    """Stores the progress of a task that runs outside of a worker, in the task's own thread.
 
-    What is told last before it ends may stay untold.
+    It writes the first report at once, and then at most one in `EVERY` seconds. So the last report
+    before the end may be missing, unless the caller stores that with `write`.
     """
-    written_at = -EVERY
 
-    def report(task: CurrentTask) -> None:
-        nonlocal written_at
-        if elapsed() - written_at < EVERY or _in_event_loop():
-            task.take_progress()  # to be asked again
+    def __init__(self) -> None:
+        self._written_at = -EVERY
+
+    def put(self, task: CurrentTask) -> None:
+        if elapsed() - self._written_at < EVERY or _in_event_loop():
+            task.take_progress()  # without that, the task would not report again
             return
-        written_at = elapsed()
+        self._written_at = elapsed()
         try:
             write([task])
         except (DatabaseError, InterfaceError):
             if db.connection().in_atomic_block:
                 raise
-
-    return report

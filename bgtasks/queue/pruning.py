@@ -1,4 +1,4 @@
-"""Forgetting what has been done, by age and a little at a time."""
+"""Deleting what is kept of tasks that have ended, by age and a little at a time."""
 
 from __future__ import annotations
 
@@ -24,15 +24,18 @@ from bgtasks.models import (
 from bgtasks.queue import database as db
 from bgtasks.queue import mails
 
-# Rows deleted in one transaction: on SQLite it keeps every other writer waiting.
+# How many rows one transaction deletes: on SQLite it keeps every other writer waiting.
 BATCH = 500
 
 
 def prune(retention: Mapping[str, timedelta | None]) -> Iterator[int]:
-    """Delete outcomes older than their state's retention, and their completed rows.
+    """Delete outcomes older than the retention of their state, and all else that is kept of them.
+
+    Args:
+        retention: for each `Outcome.State` how long its outcomes are kept; None: for ever.
 
     Yields:
-        The number of tasks forgotten, after each batch.
+        The number of tasks or rows deleted, after each batch.
     """
     for state, age in retention.items():
         if age is None:
@@ -51,15 +54,15 @@ def prune(retention: Mapping[str, timedelta | None]) -> Iterator[int]:
         yield from mails.prune(age)
 
 
-# What is kept of a task beside its outcome, and goes with it.
+# The tables with what is kept of a task beside its outcome, and is deleted with it.
 BESIDE = (Progress, CallOptions, Creator)
 
 
 def forget(batch: Mapping[int, int]) -> None:
-    """Delete all that is kept of tasks.
+    """Delete all that is kept of tasks that have ended.
 
     Args:
-        batch: the ids that they had, with those of their completed rows.
+        batch: the id of each task, and the id of its completed row.
     """
     using = db.alias()
     with transaction.atomic(using=using):
@@ -71,7 +74,11 @@ def forget(batch: Mapping[int, int]) -> None:
 
 
 def _prune_stray_attempts(age: timedelta) -> Iterator[int]:
-    """Attempts of rows that were deleted, or that a stock worker finished: no outcome has them."""
+    """Delete attempts without an outcome: their row was deleted, or finished by an upstream worker.
+
+    Yields:
+        The number of attempts deleted, after each batch.
+    """
     strays = Attempt.objects.using(db.alias()).filter(
         ~Exists(Outcome.objects.using(db.alias()).filter(pk=OuterRef("task_id"))),
         ~Exists(Task.objects.using(db.alias()).filter(pk=OuterRef("task_id"))),
@@ -83,7 +90,13 @@ def _prune_stray_attempts(age: timedelta) -> Iterator[int]:
 
 
 def _prune_strays(age: timedelta) -> Iterator[int]:
-    """What was kept beside rows that were deleted, or that a stock worker finished; old keys."""
+    """Delete what was kept beside rows that are gone without an outcome, and old keys.
+
+    Such a row was deleted, or a worker of upstream finished it.
+
+    Yields:
+        The number of rows deleted, after each batch.
+    """
     using, before = db.alias(), timezone.now() - age
     gone = {
         "queued": ~Exists(Task.objects.using(using).filter(pk=OuterRef("pk"))),
@@ -104,8 +117,8 @@ def _prune_strays(age: timedelta) -> Iterator[int]:
             yield len(batch)
 
 
-def prune_stock(age: timedelta) -> Iterator[int]:
-    """Delete completed rows older than ``age`` that a stock worker left: they have no outcome.
+def prune_upstream(age: timedelta) -> Iterator[int]:
+    """Delete completed rows older than ``age`` that a worker of upstream left, without an outcome.
 
     Yields:
         The number of rows deleted, after each batch.

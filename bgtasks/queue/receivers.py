@@ -1,8 +1,9 @@
 """Signals, sent so that one bad receiver harms nobody else.
 
-A receiver that raises is logged and the work goes on: django-background-tasks let it end the
-worker or run a finished task again. Inside a transaction every receiver that talks to the
-database has a savepoint, for on PostgreSQL a failed statement would take the others' work along.
+An error that a receiver raises is logged and the work goes on; with upstream it could end the
+worker or make a finished task run again. Inside a transaction every receiver that uses the
+database has a savepoint of its own: on PostgreSQL one failed statement would otherwise undo the
+whole transaction.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ logger = logging.getLogger(__name__)
 
 
 def send(signal: Signal, sender: Any, **kwargs: Any) -> None:
-    """Send a signal; log what receivers raise."""
+    """Send a signal, and log whatever its receivers raise."""
     if not signal.receivers:
         return
-    # Signal.send_robust() has no room for a savepoint around each receiver.
+    # Signal.send_robust() would do, but it cannot make a savepoint around each receiver.
     plain, coroutines = signal._live_receivers(sender)
     for receiver in (*plain, *map(async_to_sync, coroutines)):
         try:
@@ -43,7 +44,7 @@ def send(signal: Signal, sender: Any, **kwargs: Any) -> None:
 
 @contextmanager
 def _savepoint_when_needed() -> Iterator[None]:
-    """A savepoint that is made before the first statement. Most receivers make none."""
+    """Make a savepoint before the first statement inside. Most receivers execute none."""
     database = connection()
     if not database.in_atomic_block:
         yield
@@ -52,7 +53,7 @@ def _savepoint_when_needed() -> Iterator[None]:
 
     def make_first(execute: Any, *statement: Any) -> Any:
         if not made:
-            made.append(None)  # to make it is a statement too
+            made.append(None)  # first, for making the savepoint executes a statement too
             made[0] = database.savepoint()
         return execute(*statement)
 
@@ -61,7 +62,7 @@ def _savepoint_when_needed() -> Iterator[None]:
         with database.execute_wrapper(make_first):
             yield
     except BaseException:
-        # As `atomic` does: what failed inside is undone here, and not the whole transaction.
+        # As `atomic` does: what was done inside is undone, and not the whole transaction.
         database.needs_rollback = False
         if made:
             database.savepoint_rollback(made[0])
@@ -71,10 +72,11 @@ def _savepoint_when_needed() -> Iterator[None]:
         database.savepoint_commit(made[0])
 
 
-def listened_to() -> bool:
-    """Whether anybody listens to what happens to a row that succeeds.
+def any_for_success() -> bool:
+    """Whether a receiver is connected for any signal that a success sends.
 
-    Such rows are finished one by one, with the instances that the signals promise.
+    Such successes are recorded by `bgtasks.queue.finish.record_with_receivers`, which makes the
+    instances that the signals carry.
     """
     return any(signal.has_listeners(sender) for signal, sender in _OF_A_SUCCESS if signal.receivers)
 

@@ -1,4 +1,4 @@
-"""Repetition: the row of a repeating task enqueues the next one when it has ended."""
+"""Repetition: when the row of a repeating task has ended, a row for its next run is enqueued."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bgtasks.queue import call_options, creators, receivers, unique
 from bgtasks.queue import database as db
 from bgtasks.tasks import policies
 
-# What the next run of a repeating row takes over.
+# The columns that the row of the next run has in common with the one that has ended.
 REPEATED = (
     "task_name",
     "task_params",
@@ -32,15 +32,18 @@ REPEATED = (
 
 
 def repeat(row: Task) -> Task | None:
-    """Enqueue the next run of a repeating row; None if it does not repeat, or no longer.
+    """Enqueue the next run of a repeating row.
 
-    The arguments are copied as they stand, so the ``task_hash`` stays too.
+    The text of the arguments is copied unchanged, and so is the ``task_hash``.
+
+    Returns:
+        The new row; None if this one does not repeat, or its ``repeat_until`` comes first.
 
     Raises:
-        NoNextRun: its dates allow none.
+        NoNextRun: the dates of the row, or the database, allow no next run.
     """
     try:
-        with transaction.atomic(using=db.alias()):  # a date may fail to be fetched
+        with transaction.atomic(using=db.alias()):  # fetching a date that Python cannot hold fails
             if row.repeat <= 0:
                 return None
             run_at = next_run(call_options.slot(row), row.repeat, timezone.now())
@@ -52,7 +55,8 @@ def repeat(row: Task) -> Task | None:
     receivers.saving(following)
     try:
         with transaction.atomic(using=db.alias()):
-            Task.objects.using(db.alias()).bulk_create([following])  # receivers told by us
+            # Unlike save(), bulk_create() sends no signals: we send them around it.
+            Task.objects.using(db.alias()).bulk_create([following])
     except (DataError, IntegrityError) as error:
         raise NoNextRun(f"the next run cannot be stored ({error})") from error
     creators.copy(row, following)
@@ -68,12 +72,12 @@ def _following(row: Task, run_at: datetime) -> Task:
 
 
 def next_run(run_at: datetime, repeat: int, now: datetime) -> datetime:
-    """The first slot after ``run_at``, a multiple of ``repeat`` seconds on, that is not past.
+    """The first time from ``now`` on that lies a multiple of ``repeat`` seconds after ``run_at``.
 
-    Slots that were missed are skipped; the phase is kept.
+    The multiple is at least one. Times that were missed are skipped, and the phase is kept.
 
     Raises:
-        OverflowError: the next slot lies beyond the calendar.
+        OverflowError: that time lies beyond the last date that Python can hold.
     """
     step = timedelta(seconds=repeat)
     slots = max(1, math.ceil((now - run_at) / step))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
 
 from background_task.models import Task
@@ -24,13 +24,14 @@ logger = logging.getLogger(__name__)
 
 # A task that was running when this many workers died is taken for their cause.
 MOST_LOST = 3
-# How a run's story begins that was lost with all its worker's processes, the first time. That is
-# seldom the fault of one task.
+# The ``last_error`` of a row begins like this if its run was lost, for the first time, together
+# with all processes of its worker. That is seldom the fault of one task, so that it need not run
+# alone the next time.
 LOST_WITH_ALL = "Lost with its worker: "
 
 
 def suspect(row: Task) -> bool:
-    """Whether this row's last run ended with its worker."""
+    """Whether this row's last run was lost with its worker, so that it should run alone."""
     return bool(row.attempts > 1 and row.last_error.startswith(LOST))
 
 
@@ -46,28 +47,47 @@ def rescue(
     begun: Collection[int] | None = None,
     timed_out: Mapping[int, float] | None = None,
     stopped: bool = False,
-    pulse: Callable[[], None] = lambda: None,
 ) -> int:
-    """Take back what a dead child or worker held.
-
-    Each row in a transaction of its own; what is not reached, because the database or this
-    process goes away, is found by `rescue_orphans`.
-
-    Args:
-        prefix: of the claims.
-        story: what happened to it; becomes part of the row's.
-        begun: ids of the rows that had been started; the others get their attempt refunded.
-            None if nobody knows: then every row counts as started.
-        timed_out: of those begun, the ones that made it end, with their limits in seconds.
-        stopped: it was made to end, by an operator or for another task's sake; the tasks are
-            not suspected of having killed it.
-        pulse: called between rows, whose receivers may take their time.
+    """Take back what a dead child or worker held, at once. See `rescue_in_steps`.
 
     Returns:
         How many rows were taken back.
+    """
+    return sum(rescue_in_steps(prefix, story, begun, timed_out, stopped))
+
+
+def rescue_in_steps(
+    prefix: str,
+    story: str,
+    begun: Collection[int] | None = None,
+    timed_out: Mapping[int, float] | None = None,
+    stopped: bool = False,
+) -> Iterator[int]:
+    """Take back the rows that a dead child, or a dead worker, held, one step after another.
+
+    Between two steps the caller may send a heartbeat, for receivers of a row's signals may take
+    long.
+
+    Each row that had been started is recorded in a transaction of its own. Rows that are not
+    reached, because the database or this process goes away, are found later by `rescue_orphans`.
+
+    Args:
+        prefix: what the claims of the dead one begin with.
+        story: what happened to it, as the beginning of a sentence; it becomes part of the text
+            that is kept of each run.
+        begun: the ids of the rows that had been started; the others get their attempt refunded.
+            None if nobody knows: then every row counts as started.
+        timed_out: those of the started rows that ran too long, for which the child was ended, with
+            their limits in seconds.
+        stopped: the dead one was ended on purpose, by an operator or because of another task: no
+            task is suspected of having killed it.
+
+    Yields:
+        How many rows a step has taken back.
 
     Raises:
-        OperationalError: somebody locks some of them, on PostgreSQL; the others are taken back.
+        OperationalError: on PostgreSQL, somebody has locked some of the rows. All others are taken
+            back.
     """
     rows = [row for row in held(prefix) if (row.pk, row.locked_by) not in _given_up]
     started = [row for row in rows if begun is None or row.pk in begun]
@@ -80,29 +100,29 @@ def rescue(
         else:
             ending = _lost(row, story, len(started), with_all=begun is None)
         try:
-            _record(ending)
+            _record_or_give_up(ending)
         except OperationalError as error:
             if not db.is_lock_timeout(error):
                 raise
             in_the_way = error
-        pulse()
+        yield 1
     if len(started) < len(rows):
         claims.release([row for row in rows if row.pk not in (begun or ())])
+        yield len(rows) - len(started)
     if in_the_way:
         raise in_the_way
-    return len(rows)
 
 
-# Rows that could not be taken back, by id and claim. To hand them back instead would run them
-# again as if they had not begun, and again.
+# The ids and claims of rows whose endings cannot be recorded. They stay locked: if they were handed
+# back as unstarted instead, they would run again, and fail to be recorded again, without end.
 _given_up: set[tuple[int, str | None]] = set()
 
 
-def _record(ending: Ending) -> None:
-    """Record an ending; if it cannot be recorded, do not keep the others waiting.
+def _record_or_give_up(ending: Ending) -> None:
+    """Record an ending; if that cannot be done, log it and give the row up.
 
     Raises:
-        OperationalError, InterfaceError: the database is away, or somebody locks the row.
+        OperationalError, InterfaceError: the database is away, or somebody has locked the row.
     """
     row = ending.row
     try:
@@ -115,10 +135,11 @@ def _record(ending: Ending) -> None:
 
 
 def timeout(row: Task, limit: float) -> Ending:
-    """The ending of a run that took too long."""
+    """The ending of a run that took longer than ``limit`` seconds and was ended with its child."""
     text = f"Timed out: it ran longer than {limit:g} s and was ended with its process."
     policy = policies.of(row.task_name)
-    backoff = None if callable(policy.backoff) else policy.backoff  # that is for workers to call
+    # A backoff that is a function is code of the project, which only a worker may call.
+    backoff = None if callable(policy.backoff) else policy.backoff
     again = row.attempts < policy.most_attempts
     delay = retry_delay(row.attempts, backoff) if again else None
     error = remote_errors.describe(TaskTimeout(text))
@@ -137,38 +158,40 @@ def _lost(row: Task, story: str, beside: int, with_all: bool) -> Ending:
     if policies.of(row.task_name).on_worker_lost == "fail":
         text += ' It is not run again, for it says on_worker_lost="fail".'
         return Ending(row, Attempt.State.LOST, text)
-    # The first loss is as a rule no fault of the task's: it runs again at once.
+    # The first loss is as a rule not the task's fault, so that it runs again at once.
     delay = timedelta(0) if lost == 1 else retry_delay(lost)
     return Ending(row, Attempt.State.LOST, text, delay)
 
 
-def rescue_worker(
-    peer: workers.Peer, gone: bool = False, pulse: Callable[[], None] = lambda: None
-) -> tuple[bool, int]:
-    """Declare a worker dead, and take its rows back.
+def rescue_worker(peer: workers.Peer, gone: bool = False) -> Iterator[int] | None:
+    """Declare a worker dead, and take its rows back in steps. See `rescue_in_steps`.
 
     Args:
-        gone: it is known that all its processes have ended; otherwise its lease must be over.
+        peer: the worker.
+        gone: all its processes are known to have ended; otherwise its lease must have run out.
 
     Returns:
-        Whether it was we who did it, for it may be alive or another rescuer faster; and how many
-        rows it held.
+        The steps, each with the number of rows that it takes back; None if this process did not
+        declare it dead, because it lives or another worker was faster.
     """
     if not workers.bury(peer.name, gone):
-        return False, 0
+        return None
     how = "was killed" if gone else "sent no heartbeat for the length of its lease"
-    return True, rescue(f"{peer.name}.", f"{peer} {how}", pulse=pulse)
+    return rescue_in_steps(f"{peer.name}.", f"{peer} {how}")
 
 
 def release_strays(worker: str, children: Collection[int]) -> int:
-    """Hand back what a child claimed that is dead and was rescued already.
+    """Hand back the rows that dead children claimed after their rows had been rescued.
 
-    A claim that was under way when the child was killed is carried out by the database all the
-    same, after its rows were counted. Nothing of it had begun.
+    If a child is killed while it claims, the database may carry out the claim later, when the
+    rescue of the child's rows is over. No row of such a claim has been started.
 
     Args:
-        worker: our own name.
-        children: the numbers of those that live, or are still to be rescued.
+        worker: the name of our own worker.
+        children: the numbers of the children that live, or are still to be rescued.
+
+    Returns:
+        How many rows were handed back.
     """
     where, params = db.held_by(f"{worker}.")
     found = db.fetch(f"SELECT DISTINCT locked_by FROM {db.TASKS} WHERE {where}", params)
@@ -178,11 +201,18 @@ def release_strays(worker: str, children: Collection[int]) -> int:
 
 
 def rescue_orphans(lease: float) -> int:
-    """Take back rows whose claim names a worker that is not in the table.
+    """Take back rows whose claims name a worker that is not in the workers' table.
 
-    That is what stays behind when the workers' table was emptied by hand, or made anew.
+    Such rows are left when a rescue was broken off, or when the workers' table was emptied by hand
+    or made anew.
+
+    Args:
+        lease: seconds; only rows are taken whose ``locked_at`` is older.
+
+    Returns:
+        How many rows were taken back.
     """
-    ours, params = db.held_by(db.OURS)
+    ours, params = db.held_by(db.WORKER_PREFIX)
     known = set(Worker.objects.using(db.alias()).values_list("name", flat=True))
     sql = f"SELECT DISTINCT locked_by FROM {db.TASKS} WHERE {ours} AND {db.age('locked_at')} > %s"
     names = {claim.partition(".")[0] for (claim,) in db.fetch(sql, [*params, lease])}

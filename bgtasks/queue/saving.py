@@ -1,6 +1,7 @@
 """Saving one row: with its creator, its notification, and only what was changed on the instance.
 
-The two attributes that instances of the task tables carry for this are read and written here alone.
+Instances of `Task` carry two attributes for this: the pending creator (see
+`bgtasks.queue.creators`), and what the database has (see `bgtasks.queue.database`).
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ _SPECIFIC = {"force_insert", "force_update", "update_fields"}
 
 
 def save(row: Task, *args: Any, **kwargs: Any) -> None:
-    """Save; of a row that is in the database already, only what was changed on this instance.
+    """Save a row. If the database has it already, only what was changed on this instance is saved.
 
-    A stale instance, an admin page of a minute ago for example, neither unlocks a row that runs
-    by now nor brings one back that is finished.
+    So a stale instance, for example that of an admin page of a minute ago, neither unlocks a row
+    that runs by now nor inserts one again that has been finished.
 
     Raises:
-        DatabaseError: the row is gone.
+        DatabaseError: the row was in the database and is gone.
     """
     row.locked_by = row.locked_by or None
     known = db.known(row)
@@ -33,7 +34,7 @@ def save(row: Task, *args: Any, **kwargs: Any) -> None:
     if partly:
         fields = row._meta.concrete_fields
         changed = [f.name for f in fields if _changed(row, known, f.attname)]
-        # Nothing changed: the signals of a save are wanted all the same.
+        # If nothing was changed, one column is saved, because save() sends no signals for none.
         kwargs["update_fields"] = changed or ["verbose_name"]
     try:
         _save_with_creator(row, *args, **kwargs)
@@ -46,7 +47,7 @@ def save(row: Task, *args: Any, **kwargs: Any) -> None:
         raise
     db.remember(row)
     if row.locked_by is None:
-        notify.tell()
+        notify.notify_workers()
 
 
 def _save_with_creator(row: Task, *args: Any, **kwargs: Any) -> None:

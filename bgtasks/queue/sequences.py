@@ -1,7 +1,7 @@
-"""Ids of rows are ids of results: one that was given out must not be given out again.
+"""The id of a row is also that of its result: an id that was given out must not come again.
 
-A task table that was remade, or restored without its sequence, would begin anew, and a new task's
-result would be that of an old one.
+The ids of a task table that was remade, or restored without its sequence, would begin anew. Then
+whoever asks for the result of a new task would get that of an old one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ TASKS, OUTCOMES = Task._meta.db_table, Outcome._meta.db_table
 
 
 def lift(connection: BaseDatabaseWrapper) -> None:
-    """See to it that the next row's id is above that of every outcome."""
+    """Make sure that the next row gets an id above those of all outcomes."""
     tables = connection.introspection.table_names()
     if TASKS not in tables or OUTCOMES not in tables:
         return

@@ -1,9 +1,9 @@
 """At most one row for each key, waiting or running, however many enqueue at once.
 
-The key's row is locked by whoever enqueues, until that transaction ends. Whether the task that it
-names has ended is read from its outcome, which nobody takes back; a task without one is looked for
-in the queue, in a statement of its own: on PostgreSQL the first one does not see what was committed
-while it waited for the lock.
+Whoever enqueues locks the key's row in `UniqueKey` until the transaction ends. That row names a
+task. If the task has an outcome, it has ended, for good. Only if it has none is its row searched in
+the queue, by a second statement: on PostgreSQL the first statement does not see what others
+committed while it waited for the lock.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from bgtasks.queue import database as db
 from bgtasks.serialize import codec
 
 KEYS = UniqueKey._meta.db_table
-# For a moment, of a key that was there and then was pruned.
+# The task_id that a key gets for a moment, if it existed when a statement began and was pruned
+# before the statement could lock it.
 NO_ID = 0
 
 
 def key_of(task_name: str, value: Any) -> str:
-    """What is stored for a key.
+    """The text that is stored for the key of a call.
 
     Raises:
-        TypeError, ValueError: the value is not JSON.
+        TypeError, ValueError, RecursionError: the value cannot be written as JSON.
     """
     return sha256(f"{task_name}\n{codec.dumps(value)}".encode()).hexdigest()
 
@@ -37,7 +38,8 @@ def take(key: str) -> tuple[int, bool]:
     """Take a key for a row that is about to be inserted. Call it inside a transaction.
 
     Returns:
-        The id that the row is to have, and True; or of the row that has the key, and False.
+        The id that the new row must get, and True. Or, if another row has the key, the id of that
+        row, and False.
     """
     task_id, nonce = _upsert(key, mine := secrets.randbits(62))
     if nonce == mine and task_id != NO_ID:
@@ -52,7 +54,11 @@ def take(key: str) -> tuple[int, bool]:
 
 
 def _upsert(key: str, nonce: int) -> tuple[int, int]:
-    """Lock the key's row; it is ours if it is new, or if what it named has ended."""
+    """Lock the key's row, and take the key if it is new or if the task that it named has ended.
+
+    Returns:
+        The task and the nonce that the key's row has now. The nonce is ours if we took the key.
+    """
     fresh, params = _fresh_id()
     ended = (
         f"EXISTS (SELECT 1 FROM {db.OUTCOMES} WHERE {db.OUTCOMES}.task_id = {KEYS}.task_id "
@@ -66,7 +72,7 @@ def _upsert(key: str, nonce: int) -> tuple[int, int]:
             "taken_at": "excluded.taken_at",
         }.items()
     )
-    # A call that is refused, which may be most of them, is to use up no id.
+    # A call whose key is taken must use up no id, for there may be very many of those.
     first = f"CASE WHEN EXISTS (SELECT 1 FROM {KEYS} WHERE key = %s) THEN {NO_ID} ELSE {fresh} END"
     ((task_id, kept),) = db.fetch(
         f"INSERT INTO {KEYS} (key, task_id, nonce, taken_at) SELECT %s, {first}, %s, %s "
@@ -77,12 +83,15 @@ def _upsert(key: str, nonce: int) -> tuple[int, int]:
 
 
 def pass_on(task_id: int, following: int) -> None:
-    """A repeating row hands its key to its next run."""
+    """Give the key of a repeating row, if it has one, to the row of its next run."""
     db.execute(f"UPDATE {KEYS} SET task_id = %s WHERE task_id = %s", [following, task_id])
 
 
 def _fresh_id() -> tuple[str, list[Any]]:
-    """SQL for an id that no row has had. On SQLite the statement holds the write lock."""
+    """SQL, and its parameters, for an id that no row has had.
+
+    On SQLite no other connection can take the same id: the statement holds the write lock.
+    """
     if db.on_postgresql():
         return "nextval((SELECT pg_get_serial_sequence(%s, 'id')))", [f'"{db.TASKS}"']
     given_out = "SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = %s"
@@ -93,6 +102,6 @@ def _fresh_id() -> tuple[str, list[Any]]:
 
 
 def holder(task_id: int) -> Task | None:
-    """The row that has a key; None if it has ended by now."""
+    """The row of this id, which has the key; None if it has ended by now."""
     row: Task | None = Task.objects.using(db.alias()).filter(pk=task_id).first()
     return row

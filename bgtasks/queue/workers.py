@@ -14,7 +14,7 @@ from bgtasks.queue import database as db
 
 @dataclass(frozen=True)
 class Peer:
-    """Another worker, as a heartbeat saw it.
+    """Another worker, as the workers' table showed it at our last heartbeat.
 
     Attributes:
         left: seconds until its lease runs out; negative when it has.
@@ -31,7 +31,7 @@ class Peer:
 
 def register(worker: Worker) -> None:
     worker.started_at = worker.heartbeat_at = timezone.now()
-    Worker.objects.using(db.alias()).bulk_create([worker])  # no signals: a row of our own
+    Worker.objects.using(db.alias()).bulk_create([worker])  # unlike save(), sends no signals
     sql = f"UPDATE {db.WORKERS} SET started_at = {db.clock(utc=True)} WHERE name = %s"
     db.execute(sql, [worker.name])
     beat(worker.name)
@@ -42,9 +42,10 @@ def deregister(name: str) -> None:
 
 
 def beat(name: str) -> None:
-    """Renew a worker's lease, and the age of the locks that it holds.
+    """Renew a worker's lease, and the ``locked_at`` of the rows that it holds.
 
-    A stock worker beside ours takes a row whose ``locked_at`` is older than `MAX_RUN_TIME`.
+    The latter is for workers of upstream beside ours: those take a row whose ``locked_at`` is
+    older than `MAX_RUN_TIME`.
 
     Raises:
         LeaseLost: somebody declared this worker dead.
@@ -56,10 +57,10 @@ def beat(name: str) -> None:
 
 
 def renew_locks(prefix: str) -> None:
-    """Set the age of the locks that begin with a prefix to nothing.
+    """Set the ``locked_at`` of all rows whose claims begin with a prefix to now.
 
-    Rows that somebody is writing at this moment are left for the next time: a heartbeat waits
-    for nobody, and is in nobody's way.
+    On PostgreSQL, rows that somebody else has locked at this moment are left for the next time, so
+    that a heartbeat neither waits for anybody nor blocks anybody.
     """
     held, params = db.held_by(prefix)
     rows = f"SELECT id FROM {db.TASKS} WHERE {held}"
@@ -68,7 +69,7 @@ def renew_locks(prefix: str) -> None:
 
 
 def limit_waits(seconds: float) -> None:
-    """Have this connection's statements fail rather than wait for a lock long."""
+    """Make the statements of this connection fail rather than wait longer for a lock."""
     milliseconds = int(seconds * 1000)
     if not db.on_postgresql():
         ((limit,),) = db.fetch("PRAGMA busy_timeout")
@@ -92,17 +93,21 @@ def peers(name: str) -> list[Peer]:
 
 
 def bury(name: str, gone: bool = False) -> bool:
-    """Take a worker out of the table whose lease has run out. It may have sent word meanwhile.
+    """Delete a worker from the table if its lease has run out.
 
     Args:
-        gone: it is known to be dead, whatever its lease.
+        gone: the worker is known to be dead: delete it whatever its lease.
+
+    Returns:
+        Whether it was deleted. It was not if it has renewed its lease meanwhile, or if somebody
+        else has deleted it.
     """
     over = "1 = 1" if gone else f"{db.age('heartbeat_at', utc=True)} > lease"
     return bool(db.execute(f"DELETE FROM {db.WORKERS} WHERE name = %s AND {over}", [name]))
 
 
 def skew() -> timedelta:
-    """How far this host's clock is ahead of the database's. SQLite has only this host's."""
+    """How far this host's clock is ahead of the database's; with SQLite both are the same."""
     if not db.on_postgresql():
         return timedelta(0)
     ((ahead,),) = db.fetch("SELECT EXTRACT(EPOCH FROM (%s - CLOCK_TIMESTAMP()))", [_now()])

@@ -18,21 +18,27 @@ from bgtasks.running.run import claimed_here
 from bgtasks.serialize import codec
 from bgtasks.tasks import registry
 
-# How many runs of one row, or rows of a chain, are taken for a chain that ends; and how many eager
-# calls inside each other: well below the depth at which Python itself gives up.
+# How often one row may run, or how many rows of a chain may. Above that it is taken to go on for
+# ever.
 LIMIT = 1000
+# How many eager calls may be inside each other. That is well below Python's own limit of recursion.
 DEEPEST = 25
-# The claim by which rows are held while they run here.
-CLAIM = f"{db.OURS}testing.1-1"
+# The claim that holds a row while it runs here.
+CLAIM = f"{db.WORKER_PREFIX}testing.1-1"
 
 _depth: ContextVar[int] = ContextVar("bgtasks_eager_depth", default=0)
 
 
 def run_eagerly(row: Task | None) -> None:
-    """Run a row that was just enqueued, unless it is for later, and what follows it.
+    """Run a row that was just enqueued, and what follows it, unless it is for later.
+
+    Args:
+        row: nothing is done for None, or for the row of a task that is not known here.
 
     Raises:
-        AssertionError: it was enqueued by one of very many eager calls inside each other.
+        AssertionError: over `DEEPEST` eager calls are inside each other, or the row is tried again
+            without end.
+        BaseException: what the task raised, if BGTASKS_EAGER_PROPAGATES is on.
     """
     if row is None or row.task_name not in registry.names():
         return
@@ -51,7 +57,7 @@ def run_eagerly(row: Task | None) -> None:
 
 def _run_until_later(task_id: int) -> None:
     for _ in range(LIMIT):
-        # As a worker would find it. The caller's instance stays as it was enqueued.
+        # The row is read anew, as a worker would find it. The caller's instance is not changed.
         ready = claims.free().filter(pk=task_id, run_at__lte=timezone.now()).first()
         if ready is None or not claims.claim_row(ready, CLAIM):
             return
@@ -64,7 +70,7 @@ def _run_until_later(task_id: int) -> None:
 
 
 def _following(claimed: ClaimedRow) -> Task | None:
-    """The row that this one's call asked for, for when it has ended."""
+    """The row that was enqueued by this row's option ``then``; None if it has none."""
     row, name = claimed.row, claimed.options.get("then")
     if not name:
         return None
@@ -74,7 +80,7 @@ def _following(claimed: ClaimedRow) -> Task | None:
 
 
 def is_from_outside(failure: BaseException) -> bool:
-    """Whether a failure is not the task's: somebody pressed Ctrl-C."""
+    """Whether a failure is not the task's own, because somebody pressed Ctrl-C."""
     return isinstance(failure, KeyboardInterrupt)
 
 

@@ -1,4 +1,4 @@
-"""One claimed row to one ending: a straight pipeline. It writes nothing to the task tables."""
+"""From one claimed row to one ending: a straight pipeline. It writes nothing to the task tables."""
 
 from __future__ import annotations
 
@@ -54,12 +54,13 @@ def run(run: Run, around: Surroundings | None = None) -> Ending:
     plain function cannot be interrupted; the supervisor ends its process.
 
     Args:
-        around: kept by a thread that runs many, which saves looking at the same things twice.
+        around: the surroundings of this thread. A thread that runs many rows keeps one, which
+            saves checking connections twice. None: new ones.
     """
     row, around = run.claimed.row, around or Surroundings()
     try:
         ending = _run(run, around)
-    except BaseException as error:  # ours, not the task's: that is caught where it runs
+    except BaseException as error:  # an error of bgtasks: `_run` has caught the task's own
         ending = fallen(row, error)
     ending.options = run.claimed.options
     return ending
@@ -94,29 +95,31 @@ class Cancellation:
     """Why a worker cancels a run.
 
     Attributes:
-        why: set before the cancellation; empty as long as the worker lets it run.
+        why: the reason, as the beginning of a sentence. It is set before the cancellation, and
+            empty as long as the worker lets the run go on.
     """
 
     why: str = ""
 
 
 async def run_coroutine(run: Run, cancellation: Cancellation) -> Ending:
-    """Run a row's coroutine function, with many others in one event loop. Raises `Unstarted` alone.
+    """Run a row's coroutine function, with many others in one event loop.
 
-    As `run` does, but that the ORM's thread and connection are shared by all: a transaction
-    left open there is rolled back and logged, and nobody can tell whose it was.
+    This does what `run` does. But all coroutines share the thread and the connections of the ORM:
+    a transaction that one of them leaves open there is rolled back and logged, and it is not known
+    which one has left it.
 
     Args:
-        cancellation: filled in by the worker before it cancels this run.
+        cancellation: the worker sets its reason before it cancels this run.
 
     Raises:
-        Unstarted: it was cancelled before its function was called.
+        Unstarted: the run was cancelled before its function was called. Nothing else is raised.
     """
     try:
         ending = await _run_coroutine(run, cancellation)
     except Unstarted:
         raise
-    except BaseException as error:  # ours, not the task's: that is caught where it runs
+    except BaseException as error:  # an error of bgtasks: `_run_coroutine` has caught the task's
         ending = fallen(run.claimed.row, error)
     ending.options = run.claimed.options
     return ending
@@ -131,7 +134,7 @@ async def _run_coroutine(run: Run, cancellation: Cancellation) -> Ending:
     try:
         tidy_shared()
         args, kwargs = arguments(run.claimed)
-        current.enter(run.task)  # the context is this asyncio task's own
+        current.enter(run.task)  # in the context of this asyncio task, which no other task has
         translation.deactivate()
         timezone.deactivate()
         result = await _cancelled_in_time(run.function(*args, **kwargs), run.limit)
@@ -150,10 +153,10 @@ async def _run_coroutine(run: Run, cancellation: Cancellation) -> Ending:
 
 
 def _succeeded(row: Task, result: Any) -> Ending:
-    """The ending of a run that returned.
+    """The ending of a run whose function returned.
 
     Raises:
-        ResultNotJSON: what it returned cannot be kept.
+        ResultNotJSON: the result cannot be kept as JSON.
     """
     ending = Ending(row, result=_encoded(row, result))
     upstream.logger.info("Ran task and deleting %s", row)
@@ -181,7 +184,10 @@ def _encoded(row: Task, result: Any) -> str | None:
 
 
 async def _uncancelled(step: Coroutine[Any, Any, T]) -> T:
-    """Do a step to its end: what the run came to is known, and must be recorded as that."""
+    """Do a step to its end, even if this run is cancelled meanwhile.
+
+    The run has ended by then, and that ending must be recorded, and not the cancellation.
+    """
     task = asyncio.ensure_future(step)
     while not task.done():
         with suppress(asyncio.CancelledError):
@@ -195,20 +201,20 @@ async def _send(signal: Signal) -> None:
 
 
 async def _failed(row: Task, error: BaseException) -> Ending:
-    # Receivers, and a function that says when to try again, may ask the database.
-    asks = signals.task_error.receivers or callable(policies.of(row.task_name).backoff)
-    return await sync_to_async(failed)(row, error) if asks else failed(row, error)
+    # Receivers, and a backoff that is a function, may use the database: not in the event loop.
+    in_thread = signals.task_error.receivers or callable(policies.of(row.task_name).backoff)
+    return await sync_to_async(failed)(row, error) if in_thread else failed(row, error)
 
 
 class Unstarted(Exception):
-    """A coroutine that was cancelled before it began."""
+    """The run of a coroutine was cancelled before its function was called."""
 
 
 def arguments(claimed: ClaimedRow) -> tuple[list[Any], dict[str, Any]]:
     """The arguments that a row carries.
 
     Raises:
-        BrokenRow: they are not what an enqueue would have written.
+        BrokenRow: the arguments or the options of the row cannot be read.
         Cancel: the row has expired.
     """
     row = claimed.row
@@ -233,13 +239,14 @@ def _call(
     function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], limit: float | None
 ) -> Any:
     result = function(*args, **kwargs)
-    if not isawaitable(result):  # of what is called, not of the function: it may be wrapped
+    # The result is asked, and not the function: that may wrap a coroutine function.
+    if not isawaitable(result):
         return result
     return async_to_sync(_cancelled_in_time)(result, limit)
 
 
 async def _cancelled_in_time(result: Awaitable[Any], limit: float | None) -> Any:
-    """Wait for it.
+    """Await the result; after ``limit`` seconds, cancel it.
 
     Raises:
         TaskTimeout: it took longer than ``limit`` seconds.
@@ -258,7 +265,8 @@ async def _cancelled_in_time(result: Awaitable[Any], limit: float | None) -> Any
 def failed(row: Task, error: BaseException) -> Ending:
     """The ending of a run that raised. Call it while the exception is handled.
 
-    It is tried again unless it has no attempts left or says itself that it would not help.
+    The row is tried again unless it has no attempts left, or the exception says that a further
+    attempt would not help.
     """
     if isinstance(error, Cancel):
         return cancelled(row, error.reason)
@@ -269,7 +277,7 @@ def failed(row: Task, error: BaseException) -> Ending:
     if isinstance(error, Retry) and delay is not None:
         upstream.logger.info("Retrying %s in %s", row, delay)
     else:
-        _tell(row, error, final=delay is None)
+        _report_failure(row, error, final=delay is None)
     timed_out = isinstance(error, TaskTimeout)
     state = Attempt.State.TIMED_OUT if timed_out else Attempt.State.FAILED
     error = _own(error)
@@ -280,49 +288,51 @@ UNSHOWN = "An exception that cannot be shown: "
 
 
 def _text(error: BaseException) -> str:
-    """Its traceback; its type alone, of one whose attributes nobody can print."""
+    """The traceback of an exception; if that cannot be printed, the exception's type."""
     try:
-        return "".join(traceback.format_exception(*_told(error)))
+        return "".join(traceback.format_exception(*_exc_info(error)))
     except BaseException as reason:
         return f"{UNSHOWN}{type(error).__qualname__} (for {type(reason).__qualname__})"
 
 
 def fallen(row: Task, error: BaseException) -> Ending:
-    """The ending of a run in which we failed ourselves. It never raises."""
+    """The ending of a run in which bgtasks itself raised an error. It never raises."""
     try:
         return failed(row, error)
     except BaseException:
-        # Without its traceback, at which the log's formatter may fail as we did.
-        logger.error("The failure of task %s (id %s) cannot be told.", row.task_name, row.pk)
+        # The traceback is left out, for the log's formatter may fail to print it too.
+        logger.error("The failure of task %s (id %s) cannot be shown.", row.task_name, row.pk)
         delay = retry_delay(row.attempts) if row.attempts < conf.max_attempts() else None
         return Ending(row, Attempt.State.FAILED, type(error).__qualname__, delay)
 
 
 def cancelled(row: Task, reason: str) -> Ending:
-    """The ending of a row that is not to be run, or not any more."""
+    """The ending of a row that is not to be run, or not to be run again."""
     upstream.logger.info("Cancelling %s: %s", row, reason or "no reason given")
     return Ending(row, cancelled=True, error=f"Cancelled: {reason}" if reason else "Cancelled.")
 
 
-def _tell(row: Task, error: BaseException, final: bool) -> None:
+def _report_failure(row: Task, error: BaseException, final: bool) -> None:
     verb = "Failing" if final else "Rescheduling"
-    if (text := _text(error)).startswith(UNSHOWN):  # the log's formatter would fail at it too
+    # What cannot be printed is logged without exc_info, for the log's formatter would fail too.
+    if (text := _text(error)).startswith(UNSHOWN):
         upstream.logger.error("%s %s: %s", verb, row, text)
     else:
-        upstream.logger.error("%s %s", verb, row, exc_info=_told(error))
-    # Receivers may ask for the current exception: we are inside the except.
+        upstream.logger.error("%s %s", verb, row, exc_info=_exc_info(error))
+    # We are inside an `except` block, so that receivers can ask for the current exception.
     receivers.send(signals.task_error, type(error), task=row)
 
 
 def _own(error: BaseException) -> BaseException:
-    """The task's own exception: a retry's is what made it retry."""
+    """The task's own exception. Of a Retry that is the one that it was raised from, if any."""
     return error.__cause__ or error if isinstance(error, Retry) else error
 
 
 def delay_after(row: Task, error: BaseException) -> timedelta | None:
-    """How long after this exception the row is tried again; None: it is not.
+    """How long to wait before the row is tried again; None: it is not tried again.
 
-    Tasks without retries fail at once; a run that was lost with its worker is not taken for one.
+    The attempts are compared here, where a task has failed, and not where a run was lost with its
+    worker: so a lost run is repeated even if it was the last attempt.
     """
     policy = policies.of(row.task_name)
     if isinstance(error, Retry) and error.counted:
@@ -341,10 +351,10 @@ def delay_after(row: Task, error: BaseException) -> timedelta | None:
         return retry_delay(row.attempts)
 
 
-def _told(error: BaseException) -> tuple[type[BaseException], BaseException, Any]:
-    """What to print of an exception: its traceback from where the task's own code begins.
+def _exc_info(error: BaseException) -> tuple[type[BaseException], BaseException, Any]:
+    """What to print of an exception, as ``exc_info``: the traceback from the task's own code on.
 
-    Of those that we raise ourselves that is nothing; their message says it all.
+    Exceptions that this module raises itself get no traceback: their message says everything.
     """
     if isinstance(error, BrokenRow | LeakedTransaction | ResultNotJSON | TaskTimeout):
         return type(error), error.with_traceback(None), None

@@ -1,6 +1,7 @@
 """Running a row in this very thread, where a transaction may be open around it.
 
-What tests do, and who asks for a call to be run here and now. A worker has no such transaction.
+That is how tests run tasks, and calls that are to run at once. In a worker there is no such
+transaction.
 """
 
 from __future__ import annotations
@@ -29,13 +30,17 @@ logger = logging.getLogger(__name__)
 
 
 def run(claimed: ClaimedRow, hooks_wait: bool = False) -> BaseException | None:
-    """Run a row that we hold and record its ending; returns what it raised, if it has failed.
+    """Run a row that we hold and record its ending.
 
     Args:
-        hooks_wait: what it wants done on commit waits for the transaction around it. Else that is
-            done when it has ended, as if there were none.
+        hooks_wait: whether the functions that the task passes to ``on_commit`` wait until the
+            transaction around it commits. Else they are called when the task has ended, as if
+            there were no transaction around it.
+
+    Returns:
+        What the task raised; None if it has not failed.
     """
-    run = Runs(progress.writer(), lonely=True).of(claimed)
+    run = Runs(progress.Unattended(), lonely=True).of(claimed)
     with _failures_of(claimed.row) as failures:
         ending = executor.run(run, _Around(claimed.row, hooks_wait))
     progress.write([run.task])
@@ -45,7 +50,10 @@ def run(claimed: ClaimedRow, hooks_wait: bool = False) -> BaseException | None:
 
 @contextmanager
 def _failures_of(row: Task) -> Iterator[list[BaseException]]:
-    """Collects what a row raises, unless that is a word to the worker: Retry, Snooze, Cancel."""
+    """Collect what a row raises, unless that is a Snooze, a Cancel, or a Retry that is granted.
+
+    Of a Retry that is not granted, the exception that it was raised from is collected, if any.
+    """
     found: list[BaseException] = []
 
     def note(task: Any, **_: Any) -> None:
@@ -63,13 +71,14 @@ def _failures_of(row: Task) -> Iterator[list[BaseException]]:
 
 @dataclass
 class _Transaction:
-    """A test's transaction, as a task found it.
+    """A transaction of a test, or of a caller, as it was when a task began inside it.
 
     Attributes:
-        savepoint: made before the task.
+        database: the connection.
+        savepoint: the savepoint that was made before the task.
         depth: how many ``atomic`` blocks were open.
-        savepoints: how many of those have a savepoint, or stand for one.
-        hooks: how many functions waited for the commit.
+        savepoints: how many entries Django's list of the connection's savepoints had.
+        hooks: how many ``on_commit`` functions waited for the commit.
     """
 
     database: BaseDatabaseWrapper
@@ -79,14 +88,14 @@ class _Transaction:
     hooks: int
 
     def is_left_open(self) -> bool:
-        """Whether the task left an ``atomic`` block open; it is no more then."""
+        """Whether the task left an ``atomic`` block open. Such a block is forgotten here."""
         left = len(self.database.atomic_blocks) > self.depth
         del self.database.atomic_blocks[self.depth :]
         del self.database.savepoint_ids[self.savepoints :]
         return left
 
     def keep(self) -> bool:
-        """Keep what the task wrote; returns whether that can be done."""
+        """Release the savepoint, which keeps what the task wrote; returns whether that was done."""
         if self.database.needs_rollback:
             return False
         try:
@@ -101,7 +110,7 @@ class _Transaction:
         self.database.savepoint_rollback(self.savepoint)
 
     def commit_hooks(self) -> None:
-        """Do what the task wanted done on commit: its own transactions would have ended by now."""
+        """Call the ``on_commit`` functions of the task, as if its transactions had committed."""
         while hooks := self.database.run_on_commit[self.hooks :]:
             del self.database.run_on_commit[self.hooks :]
             for _, hook, robust in hooks:  # type: ignore[misc]  # the stubs know of two
@@ -114,10 +123,10 @@ class _Transaction:
 
 
 class _Around(Surroundings):
-    """What a task starts in, where the transaction of a test or a caller may be open around it.
+    """The surroundings of a task around which the transaction of a test or a caller may be open.
 
-    In a worker there is none: a statement that fails harms nothing else there. Here it would end
-    that transaction, and with it the test.
+    A statement of the task that fails would break that transaction, and with it the test. So the
+    task has a savepoint. In a worker there is no such transaction to break.
     """
 
     def __init__(self, row: Task, hooks_wait: bool) -> None:
@@ -155,9 +164,10 @@ class _Around(Surroundings):
         return leaks
 
     def _leaked(self) -> Iterator[str]:
-        """Roll back what a task left open where nothing was before it.
+        """Roll back the transactions that the task left open, and yield their databases' names.
 
-        A worker throws such a connection away; Django's test runner still has to close this one.
+        These are transactions on connections that had none before the task. A worker closes such
+        a connection. Here it stays open, for Django's test runner will close it itself.
         """
         busy = [around.database for around in self._around]
         for database in connections.all(initialized_only=True):

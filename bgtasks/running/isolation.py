@@ -18,42 +18,42 @@ from bgtasks.queue.database import in_memory
 
 logger = logging.getLogger(__name__)
 
-# A connection that stood idle this long may have lost its server: it is tried before use.
+# A connection that was idle for so many seconds may have lost its server, and is tried before use.
 IDLE = 1.0
-# Seconds between looks at the connection that all coroutines share.
+# Seconds between two checks of the connections that all coroutines share.
 SHARED_EVERY = 0.1
-# libpq's states of a transaction: active, open, failed. Not idle (0), and not unknown (4), which
-# is what a connection says that is lost.
+# libpq's states of a connection with an open transaction: PQTRANS_ACTIVE, _INTRANS and _INERROR.
+# The others are PQTRANS_IDLE (0) and PQTRANS_UNKNOWN (4), which is that of a lost connection.
 OPEN = {1, 2, 3}
 
 
 class Surroundings:
     """What the tasks of one thread start in: fresh context variables, usable connections.
 
-    Made in that thread. A task inherits the context that it was made in, but for an active
+    It must be made in that thread. Tasks inherit the context in which it was made, but no active
     translation or time zone.
 
     Args:
-        ours: nobody else uses this thread's connections, so that no transaction is open between
-            tasks that should be. Else those that were open before a task are left alone.
+        ours: whether nobody else uses this thread's connections. Then a transaction that is open
+            before a task is a mistake, and is rolled back. Else it is left alone.
     """
 
     def __init__(self, ours: bool = False) -> None:
         self._ours = ours
         self._context = contextvars.copy_context()
         self._context.run(_deactivate)
-        self._looked_at = -IDLE
+        self._checked_at = -IDLE
         self._busy: list[BaseDatabaseWrapper] = []
 
     def context(self) -> contextvars.Context:
-        """A context of its own: what a task sets there does not reach the next one."""
+        """A new context for one task: what the task sets in it does not reach the next one."""
         return self._context.copy()
 
     def enter(self) -> None:
-        """See to it that a task does not start on a connection that its server has left."""
+        """Make the connections fit for a task: close the broken, the old and the lost ones."""
         now = time.monotonic()
-        if now - self._looked_at < IDLE:
-            return  # `leave` has just looked
+        if now - self._checked_at < IDLE:
+            return  # `leave` has checked them just now
         self._busy = []
         for connection in _open():
             used = connection.__dict__.get("_bgtasks_used_at", now)
@@ -63,7 +63,7 @@ class Surroundings:
                 connection.close()
 
     def _leave_or_discard(self, connection: BaseDatabaseWrapper) -> None:
-        if not self._ours:  # as within a test
+        if not self._ours:  # for example inside a test
             self._busy.append(connection)
             return
         logger.error(
@@ -74,12 +74,12 @@ class Surroundings:
         _discard(connection)
 
     def distrust(self) -> None:
-        """Others than a task have been here: look before the next one."""
-        self._looked_at = -IDLE
+        """Have `enter` check the connections, for other code than a task has used them."""
+        self._checked_at = -IDLE
 
     def leave(self) -> list[str]:
         """Roll back transactions that were left open; returns the names of their databases."""
-        now = self._looked_at = time.monotonic()
+        now = self._checked_at = time.monotonic()
         leaks = []
         for connection in _open():
             connection.__dict__["_bgtasks_used_at"] = now
@@ -103,9 +103,10 @@ def _open() -> list[BaseDatabaseWrapper]:
 
 
 def _spent(connection: BaseDatabaseWrapper, now: float) -> bool:
-    """Whether a connection is broken, or too old by CONN_MAX_AGE.
+    """Whether a connection is broken, or older than CONN_MAX_AGE.
 
-    That one's default, 0, is meant for requests and would cost every task a connection.
+    A CONN_MAX_AGE of 0, the default, is ignored. It is meant for requests; here every task would
+    open a new connection.
     """
     if connection.errors_occurred:
         return True
@@ -114,17 +115,22 @@ def _spent(connection: BaseDatabaseWrapper, now: float) -> bool:
 
 
 class _Shared:
-    """When the shared connection was last looked at, and who is doing it now."""
+    """The last check of the connections that all coroutines share.
+
+    Attributes:
+        at: when it was made, by ``time.monotonic()``.
+        task: what makes it. The reference keeps it from being collected as garbage.
+    """
 
     at = 0.0
     task: asyncio.Task[Any] | None = None
 
 
 def tidy_shared() -> None:
-    """Have the thread that runs the ORM for coroutines look after its connections.
+    """Have the thread that runs the ORM for coroutines check its connections.
 
-    It does one thing after another, so that whatever the caller asks of the ORM comes after this;
-    nobody waits for it.
+    Nobody waits for that. The thread does one thing after another, so that whatever the caller
+    asks of the ORM next is done after it.
     """
     now = time.monotonic()
     if now - _Shared.at >= SHARED_EVERY:
@@ -149,7 +155,7 @@ def _in_transaction(connection: BaseDatabaseWrapper) -> bool:
     if connection.vendor == "sqlite":
         try:
             return bool(connection.connection.in_transaction)
-        except sqlite3.ProgrammingError:  # it is closed
+        except sqlite3.ProgrammingError:  # the connection is closed
             return False
     if connection.vendor == "postgresql":
         return connection.connection.info.transaction_status in OPEN
@@ -157,9 +163,12 @@ def _in_transaction(connection: BaseDatabaseWrapper) -> bool:
 
 
 def _discard(connection: BaseDatabaseWrapper) -> None:
-    """Close a connection in whatever state it is, and forget the state."""
+    """Close a connection whatever its state, and have Django forget that state.
+
+    A database in memory is only rolled back, for it would be lost with its connection.
+    """
     connection.in_atomic_block = False
-    if in_memory(connection):  # lives by its connection
+    if in_memory(connection):
         connection.rollback()
         connection.set_autocommit(True)
         connection.savepoint_ids, connection.atomic_blocks = [], []
@@ -168,6 +177,6 @@ def _discard(connection: BaseDatabaseWrapper) -> None:
         connection.close()
     except Exception:
         logger.exception("A connection with a leaked transaction would not close.")
-    # The next use connects anew: no atomic blocks, no savepoints. It must be this same wrapper, for
-    # a test runner closes those that it began with, and no others.
+    # The next use connects anew, without atomic blocks and savepoints. Django's wrapper must stay
+    # the same one, because a test runner closes the wrappers that it began with, and no others.
     connection.connection = None

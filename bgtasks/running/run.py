@@ -1,4 +1,4 @@
-"""A claimed row made ready to run: its function, its limit and what the task may know of itself."""
+"""A claimed row made ready to run: its function, its limit and its `CurrentTask`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from background_task.models import Task
 from bgtasks.queue import call_options
 from bgtasks.queue.claimed_row import ClaimedRow
 from bgtasks.tasks import policies, registry
-from bgtasks.tasks.current import CurrentTask
+from bgtasks.tasks.current import CurrentTask, Reports
 
 
 @dataclass(slots=True, eq=False)
@@ -35,14 +35,12 @@ class Runs:
     """Makes the runs of claimed rows: for workers, for tests, and for calls that run at once.
 
     Args:
-        report: called with a current task when it has reported its progress.
+        reports: takes the current tasks that have reported their progress.
         lonely: whether its worker runs one task at a time.
     """
 
-    def __init__(
-        self, report: Callable[[CurrentTask], None] | None = None, lonely: bool = False
-    ) -> None:
-        self._report = report
+    def __init__(self, reports: Reports | None = None, lonely: bool = False) -> None:
+        self._reports = reports
         self._lonely = lonely
         self._found: dict[str, tuple[Callable[..., Any], float | None]] = {}
 
@@ -50,10 +48,11 @@ class Runs:
         """The run of a claimed row.
 
         Args:
-            function: of the task; None: the one that is registered.
+            function: the task's function; None: the one that is registered. It is kept: later
+                rows of the same task run the same one.
 
         Raises:
-            KeyError: no task of that name is known here.
+            KeyError: this process knows no task of that name.
         """
         name = claimed.row.task_name
         found = self._found.get(name)
@@ -63,9 +62,9 @@ class Runs:
         function, limit = found
         limit = claimed.options.get("timeout") or limit
         lonely = self._lonely and not claimed.is_coroutine
-        return Run(claimed, function, limit, CurrentTask(claimed.row, limit, self._report, lonely))
+        return Run(claimed, function, limit, CurrentTask(claimed.row, limit, self._reports, lonely))
 
 
 def claimed_here(row: Task) -> ClaimedRow:
-    """A row that this process has taken by itself, with the options that the database has."""
+    """A `ClaimedRow` of a row that was claimed without a `Frontier`: its options are read here."""
     return ClaimedRow(row, options=call_options.load(row))

@@ -1,8 +1,8 @@
-"""Arguments and results as JSON, and a few types besides that JSON does not know.
+"""Arguments and results as JSON, with a few types that JSON itself does not know.
 
-Plain JSON is written as ever, so that its ``task_hash`` stays what django-background-tasks made.
-A date, a time, a Decimal or a UUID is written as an object with a tag, and read back as what it
-was; a time zone as its offset.
+Plain JSON is written as upstream writes it, so that the ``task_hash`` of a call stays the same.
+A date, a time, a timedelta, a Decimal or a UUID is written as an object with a tag, and read back
+as what it was. Of a time zone only the offset is kept.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ _READERS: dict[str, Callable[[Any], Any]] = {
 
 
 def dumps(value: Any) -> str:
-    """Write a value.
+    """Write a value as JSON.
 
     Raises:
-        TypeError: it has a part that cannot be written; the text says which type.
+        TypeError: it has a part that cannot be written; the text names the part's type.
         ValueError: it contains itself, or the tag that marks our own types.
         RecursionError: it is nested too deeply.
     """
-    if type(value) is int:  # a count, or a key: the most common result, and the encoder is slow
+    # An integer, a count or a key, is the most common result, and the encoder is slow.
+    if type(value) is int:
         return str(value)
     text = _encoder.encode(value)
     if TAG in text:
@@ -53,7 +54,7 @@ def dumps(value: Any) -> str:
 
 
 def _refuse_strange_tags(value: Any, text: str) -> None:
-    """See to it that all tags are ours, so that what is read is what was written."""
+    """Refuse a value with a tag that we have not written: it would be read as another value."""
     tags = 0
 
     def default(part: Any) -> Any:
@@ -75,7 +76,7 @@ def _tagged(part: Any) -> dict[str, Any]:
     raise TypeError(f"Object of type {type(part).__name__} is not JSON serializable{advice}")
 
 
-# Made once: `json.dumps` makes one for each call that says more than its defaults.
+# The encoder is made once: `json.dumps` makes a new one for each call with options.
 _encoder = json.JSONEncoder(sort_keys=True, default=_tagged)
 
 
@@ -83,13 +84,13 @@ def loads(text: str) -> Any:
     """Read what `dumps` wrote.
 
     Raises:
-        ValueError: it is no JSON, or a tagged value in it cannot be read.
+        ValueError: the text is not JSON, or a tagged value in it cannot be read.
     """
     return json.loads(text, object_hook=_untagged) if TAG in text else json.loads(text)
 
 
 def load_call(text: str) -> tuple[Any, dict[str, Any]]:
-    """The arguments of a call, as a row keeps them: ``args`` and ``kwargs``.
+    """Read the arguments of a call, ``args`` and ``kwargs``, from the text that a row keeps.
 
     Raises:
         ValueError, TypeError, AttributeError: the text is not a list of a list and a dict.

@@ -1,4 +1,4 @@
-"""An exception on its way from the worker that caught it to whoever asks for the result."""
+"""Exceptions as text: a worker writes what a task raised, and ``get()`` raises it elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bgtasks.exceptions import TaskFailed
 
 
 class RemoteTraceback(Exception):
-    """The traceback of a worker, as text: the cause of what ``get()`` raises."""
+    """The cause of what ``get()`` raises. It shows the traceback of the worker, which is text."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -24,9 +24,9 @@ STOPS = (StopIteration, StopAsyncIteration)
 
 
 def describe(error: BaseException) -> str:
-    """An exception's class and arguments as JSON; an argument that is none, as its repr.
+    """Write an exception's class and arguments as JSON. It never raises.
 
-    Whatever it is: what cannot be told of an exception must not become another one.
+    An argument that is no text, number, boolean or None is written as its repr.
     """
     type_ = type(error)
     return json.dumps(
@@ -40,25 +40,25 @@ def describe(error: BaseException) -> str:
 def _plain(value: Any) -> Any:
     try:
         if value is None or isinstance(value, str | bool | int | float):
-            json.dumps(value)  # an integer may have too many digits for that
+            json.dumps(value)  # this raises if an integer has too many digits
             return value
-        return repr(value)  # a query set asks the database
+        return repr(value)  # this may raise: the repr of a query set asks the database
     except Exception:
         return object.__repr__(value)
 
 
-def rebuild(described: str | None, told: str) -> Exception:
-    """The exception of the task's own class, with the remote traceback as its cause.
+def rebuild(described: str | None, error_text: str) -> Exception:
+    """Make the exception that a task raised, with the remote traceback as its cause.
 
-    The class must be known here already, see `imported`. It is made
-    without its constructor, whose signature may be any.
+    It is of the task's own class, if that is imported here (see `imported`); else it is a
+    `TaskFailed`. The constructor is not called, because its signature is not known.
 
     Args:
-        described: as `describe` gave it.
-        told: the traceback, or the story, that the row keeps.
+        described: the exception as `describe` wrote it.
+        error_text: the traceback, or another text, that the row keeps of the failure.
     """
-    error = _instance(described) or TaskFailed(_last_line(told) or "The task failed.")
-    error.__cause__ = RemoteTraceback(told)
+    error = _instance(described) or TaskFailed(_last_line(error_text) or "The task failed.")
+    error.__cause__ = RemoteTraceback(error_text)
     return error
 
 
@@ -66,22 +66,22 @@ def _instance(described: str | None) -> Exception | None:
     try:
         found = json.loads(described or "{}")
         type_, args = imported(found["type"]), found["args"]
-        # Not SystemExit and its like: to raise that would end whoever only asked for a result.
-        # Nor StopIteration, which would be lost on its way through a generator or a coroutine.
+        # SystemExit and its like are not made: raised, they would end whoever only asked for a
+        # result. Nor is StopIteration, which would be lost in a generator or a coroutine.
         if type_ is None or not issubclass(type_, Exception) or issubclass(type_, STOPS):
             return None
         error: Exception = type_.__new__(type_, *args)
         error.args = tuple(args)
-        str(error)  # some need attributes that only their constructor sets
+        str(error)  # this raises if it needs attributes that only the constructor sets
     except Exception:
         return None
     return error
 
 
 def imported(path: str) -> type[BaseException] | None:
-    """The exception class of that dotted path, if its module is imported here.
+    """The exception class of a dotted path, if its module is imported already; else None.
 
-    Nothing is imported because a row names it.
+    No module is imported only because a row names it.
     """
     parts = path.split(".")
     for end in range(len(parts) - 1, 0, -1):
@@ -89,11 +89,11 @@ def imported(path: str) -> type[BaseException] | None:
         if found is None:
             continue
         for name in parts[end:]:
-            # Not getattr: a module may import something when it is asked for a name.
+            # getattr() is not used: it may call the module's __getattr__, which may import things.
             found = getattr(found, "__dict__", {}).get(name)
         return found if isinstance(found, type) and issubclass(found, BaseException) else None
     return None
 
 
-def _last_line(told: str) -> str:
-    return told.strip().rpartition("\n")[2]
+def _last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2]

@@ -154,7 +154,7 @@ def _live(claimant: Claimant, marks: Marks, options: Options, reader: int) -> No
     code = CRASHED
     try:
         signal.set_wakeup_fd(-1)
-        worker = Worker(claimant, marks, options, reader, crash=lambda: os._exit(CRASHED))
+        worker = Worker(claimant, marks, options, reader, crash_status=CRASHED)
         for number in SIGNALS:
             signal.signal(number, _leave_it_to_the_parent)
         signal.signal(signal.SIGTERM, worker.stop)

@@ -7,7 +7,7 @@ the slot taken.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -32,14 +32,9 @@ LATE = timedelta(seconds=60)
 
 
 class Cron:
-    """The slots of all tasks that have a line.
+    """The slots of all tasks that have a line."""
 
-    Args:
-        enqueued: called when there are new rows, so that somebody looks for them at once.
-    """
-
-    def __init__(self, enqueued: Callable[[], None]) -> None:
-        self._enqueued = enqueued
+    def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
@@ -52,13 +47,22 @@ class Cron:
         look = self._look_at - elapsed()
         return look if self._next is None else min(look, (self._next - _now()).total_seconds())
 
-    def run(self, pulse: Callable[[], None] = lambda: None) -> None:
-        """Enqueue what is due. Of the slots that were missed, the latest one.
+    def run(self) -> bool:
+        """Enqueue what is due, at once. See `run_in_steps`.
 
-        An error with one task is logged and does not keep the others.
+        Returns:
+            Whether there are new rows.
+        """
+        return any(list(self.run_in_steps()))
 
-        Args:
-            pulse: called after each task, for a heartbeat may be due.
+    def run_in_steps(self) -> Iterator[bool]:
+        """Enqueue what is due, one task each time that the caller asks for a step.
+
+        Of the slots that were missed, the latest one is enqueued. An error with one task is logged
+        and does not keep the others. Between two steps the caller may send a heartbeat.
+
+        Yields:
+            Whether a step has enqueued a row.
 
         Raises:
             DatabaseError: the database does not answer.
@@ -67,22 +71,21 @@ class Cron:
         lines = {name: text for name in registry.names() if (text := policies.of(name).cron)}
         last = slots.last_slots(lines) if lines else {}
         next_: list[datetime] = []
-        wait, some = LOOK, False
+        wait = LOOK
         for name, text in lines.items():
+            enqueued = False
             try:
                 line = crontab.parse(text, name)
-                some |= _see_to(line, last.get(name), now)
+                enqueued = _see_to(line, last.get(name), now)
                 next_.append(line.after(now))
             except Exception as error:  # of the row, of a receiver: the others are to go on
                 if isinstance(error, DatabaseError | InterfaceError) and not _database_answers():
                     raise
                 logger.exception("Task %s is not enqueued by its cron line.", name)
                 wait = RETRY
-            pulse()
+            yield enqueued
         self._look_at = elapsed() + wait
         self._next = min(next_, default=None)
-        if some:
-            self._enqueued()
 
 
 def _now() -> datetime:

@@ -44,7 +44,7 @@ class InProcess:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._marks = Marks(slots_for(options))
-        self._lease = Lease(options, rescued=self._poke)
+        self._lease = Lease(options)
         self._revocations = Revocations()
         self._worker: Worker | None = None
         self._stopping = False
@@ -115,6 +115,8 @@ class InProcess:
         try:
             return min(self._lease.keep(), EVERY)
         finally:
+            if self._lease.take_rows_to_run():
+                self._poke()
             self._kept.set()
 
     def _revoke(self) -> None:

@@ -15,7 +15,7 @@ from bgtasks.clock import elapsed
 from bgtasks.exceptions import LeaseLost
 from bgtasks.models import Worker
 from bgtasks.queue import claims, pruning, rescue, workers
-from bgtasks.queue.database import OURS
+from bgtasks.queue.database import WORKER_PREFIX
 from bgtasks.supervisor import lock_file
 from bgtasks.supervisor.cron import Cron
 from bgtasks.tasks import registry
@@ -29,21 +29,16 @@ PRUNE = 600.0
 
 
 class Lease:
-    """One registration in the workers' table.
+    """One registration in the workers' table."""
 
-    Args:
-        rescued: called when there are rows to be run, taken back or enqueued by a cron line, so
-            that somebody looks for them at once.
-    """
-
-    def __init__(self, options: Options, rescued: Callable[[], None]) -> None:
+    def __init__(self, options: Options) -> None:
         self._options = options
-        self._rescued = rescued
         self._length = conf.lease()
         self._beat_every = self._length / 3
         self.name = ""
         self._presence = lock_file.Presence()
-        self._cron = Cron(enqueued=rescued)
+        self._cron = Cron()
+        self._rows_to_run = False
         self._reset()
 
     def _reset(self) -> None:
@@ -57,7 +52,7 @@ class Lease:
     def acquire(self) -> None:
         """Register under a new name."""
         # A name of its own: whoever bore the last one is dead or was declared so.
-        self.name = f"{OURS}{secrets.token_hex(6)}"
+        self.name = f"{WORKER_PREFIX}{secrets.token_hex(6)}"
         self._reset()
         self._presence.hold(self.name)
         workers.register(
@@ -135,6 +130,15 @@ class Lease:
             return 1.0
         return max(0.0, self._due_in())
 
+    def take_rows_to_run(self) -> bool:
+        """Whether `keep` has made rows ready since the last call of this.
+
+        It took them back from a dead worker, or enqueued them by a cron line. Whoever keeps the
+        lease lets those know that claim rows.
+        """
+        found, self._rows_to_run = self._rows_to_run, False
+        return found
+
     def limit_waits(self) -> None:
         """Have no statement wait for a lock so long that a heartbeat is late."""
         workers.limit_waits(self._beat_every / 2)
@@ -157,7 +161,9 @@ class Lease:
         self.limit_waits()
         self.pulse()
         if self._cron.due_in() <= 0:
-            self._cron.run(self.pulse)
+            for enqueued in self._cron.run_in_steps():
+                self._rows_to_run |= enqueued
+                self.pulse()
         if elapsed() >= self._look_at:
             self._look_after_peers()
         if elapsed() >= self._sweep_at:
@@ -189,17 +195,22 @@ class Lease:
                 self._rescue(peer, gone=False)
 
     def _rescue(self, peer: workers.Peer, gone: bool) -> None:
-        buried, count = rescue.rescue_worker(peer, gone, self.pulse)
-        if buried:
-            logger.warning("%s is dead. Tasks taken back: %d.", peer, count)
-            lock_file.forget(peer.name)
-            self._rescued()
+        steps = rescue.rescue_worker(peer, gone)
+        if steps is None:
+            return
+        self._rows_to_run = True
+        count = 0
+        for rows in steps:
+            count += rows
+            self.pulse()
+        logger.warning("%s is dead. Tasks taken back: %d.", peer, count)
+        lock_file.forget(peer.name)
 
     def _sweep(self) -> None:
         """Locks that nobody will release, and rows that nobody knows how to run."""
         self._sweep_at = elapsed() + SWEEP
         if claims.release_expired() + rescue.rescue_orphans(self._length):
-            self._rescued()
+            self._rows_to_run = True
         if unknown := claims.unknown(registry.names(), self._options.queues):
             logger.warning(
                 "Rows wait for tasks that this worker does not know: %s. Is their app in "

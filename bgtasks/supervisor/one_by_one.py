@@ -54,7 +54,7 @@ class OneByOne:
         self._stopping = False
         self._wakeup = WakeUp()
         # Not in a test or an open transaction, which have what is in them done and no more.
-        self._cron = Cron(enqueued=lambda: None) if custom_runner() else None
+        self._cron = Cron() if custom_runner() else None
 
     def stop(self, *_: object) -> None:
         """Start nothing more. Safe in a signal handler, where an Event would not be."""
@@ -112,7 +112,7 @@ class OneByOne:
 
     def _renew_locks(self, ended: threading.Event) -> None:
         name = upstream.tasks._runner.worker_name
-        while not ended.wait(conf.stock_lock_time() / 4):
+        while not ended.wait(conf.upstream_lock_time() / 4):
             try:
                 workers.renew_locks(name)
             except (DatabaseError, InterfaceError) as error:

@@ -49,7 +49,7 @@ class Supervisor:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._lease = Lease(options, rescued=self._poke_children)
+        self._lease = Lease(options)
         self._numbers = count(1)
         self._children: list[Child] = []
         self._dead: list[tuple[Child, str]] = []  # whose rows are still to be taken back
@@ -109,6 +109,8 @@ class Supervisor:
             self._release_strays()
             self._revoke()
             due = self._lease.keep()
+            if self._lease.take_rows_to_run():
+                self._poke_children()
         except LeaseLost as error:
             self._start_over(error)
             due = 0.0
@@ -196,14 +198,7 @@ class Supervisor:
             child, story = self._dead[0]
             try:
                 self._lease.limit_waits()
-                count = rescue.rescue(
-                    child.claimant.prefix,
-                    story,
-                    begun=child.marks.begun(),
-                    timed_out=child.timed_out,
-                    stopped=child.ended,
-                    pulse=self._lease.pulse,
-                )
+                count = _rescue(child, story, self._lease)
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("The tasks of %s are given back later: %s", story, error)
                 connections.close_all()
@@ -367,6 +362,21 @@ def _handling(handle: Handler) -> Iterator[Callable[[float], None]]:
             signal.signal(number, handler)
         os.close(reader)
         os.close(writer)
+
+
+def _rescue(child: Child, story: str, lease: Lease) -> int:
+    """Take back the rows of a dead child; returns how many there were."""
+    count = 0
+    for rows in rescue.rescue_in_steps(
+        child.claimant.prefix,
+        story,
+        begun=child.marks.begun(),
+        timed_out=child.timed_out,
+        stopped=child.ended,
+    ):
+        count += rows
+        lease.pulse()
+    return count
 
 
 def _leave(lease: Lease) -> None:

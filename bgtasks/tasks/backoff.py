@@ -1,4 +1,4 @@
-"""The delay before a further attempt of a task that has failed."""
+"""The delay before the next attempt of a task that has failed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-# Far beyond 25 attempts (4.5 days); what an absurd number of attempts is cut to.
+# The longest delay, in seconds. The one after 25 attempts is 4.5 days.
 LONGEST_BACKOFF = 365 * 24 * 3600.0
 
 
@@ -15,14 +15,16 @@ def retry_delay(
     given: float | Sequence[float] | None = None,
     jitter: Callable[[], float] = random.random,
 ) -> timedelta:
-    """The wait before the next attempt, and up to a tenth more.
+    """The delay before the next attempt: what is asked for, and up to a tenth more.
 
-    The tenth spreads out tasks that failed together, so that they do not come back together.
+    The tenth is random: tasks that failed at the same moment are not tried again at the same
+    moment.
 
     Args:
-        attempts: how many there were.
-        given: seconds; a list of them, one for each attempt, of which the last one lasts; None:
-            ``attempts ** 4 + 5``, the formula of django-background-tasks.
+        attempts: how many attempts there were.
+        given: seconds; or a list of seconds, the first for the first attempt, and the last for
+            all further attempts too; None: ``attempts ** 4 + 5``, the formula of upstream.
+        jitter: returns a number from 0 to 1: how much of the tenth to add.
     """
     if given is None:
         seconds = float(min(attempts, 1000) ** 4 + 5)

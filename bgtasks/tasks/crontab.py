@@ -1,8 +1,10 @@
-"""The times of a crontab line. Pure, no database.
+"""The times of a crontab line. Pure functions, no database.
 
-Which minutes a line means, cronsim says, by the clock on the wall. What becomes of them when that
-clock is changed is decided here, by the rule of Debian's cron, which is cronsim's too; cronsim
-itself is right only where clocks change by whole hours.
+cronsim says which minutes of local time a line means. When the clocks are set forward or back, a
+local time does not exist, or comes twice. What is done then is decided here, by the rule of
+Debian's cron. cronsim has the same rule, but gets it right only where clocks change by whole hours.
+
+In the names here, a "wall" is a local time, as a clock on the wall shows it: a naive datetime.
 """
 
 from __future__ import annotations
@@ -37,13 +39,14 @@ WRITE = (
 
 
 def parse(text: str, name: str) -> Line:
-    """Read a line.
+    """Read a crontab line.
 
     Args:
-        name: the task's.
+        text: the line.
+        name: the task's name, for the error text.
 
     Raises:
-        InvalidCron: it is none, or its time never comes.
+        InvalidCron: the text is no crontab line, or its time never comes.
     """
     if not isinstance(text, str):
         raise _invalid(text, name, "that is no text")
@@ -61,7 +64,7 @@ def _parse(text: str, name: str) -> Line:
     fields[4] = re.sub(r"-sun\b", "-7", fields[4])  # mon-sun: Sunday is 7 too
     line = Line(name, text, " ".join(fields))
     try:
-        next(line.walls(datetime(2000, 1, 1)))  # noqa: DTZ001, on the wall
+        next(line.walls(datetime(2000, 1, 1)))  # noqa: DTZ001, a local time
     except InvalidCron:
         raise
     except (CronSimError, ValueError) as error:
@@ -70,10 +73,10 @@ def _parse(text: str, name: str) -> Line:
 
 
 def check(text: str, name: str, function: Callable[..., Any]) -> None:
-    """Check that a line can be read, and its task be called as it will be: without arguments.
+    """Check that a crontab line can be read, and that its task can be called without arguments.
 
     Raises:
-        InvalidCron: it cannot.
+        InvalidCron: one of the two is not so.
     """
     parse(text, name)
     try:
@@ -94,9 +97,9 @@ class Line:
     """A crontab line.
 
     Attributes:
-        name: the task's.
-        text: as it was written.
-        fields: as cronsim reads it.
+        name: the task's name.
+        text: the line as it was written.
+        fields: the line as cronsim reads it.
     """
 
     name: str
@@ -105,17 +108,30 @@ class Line:
 
     @cached_property
     def often(self) -> bool:
-        """Whether it follows the clock, whatever that shows: ``*`` as its minute or its hour.
+        """Whether its minute or its hour begins with ``*``, such as "every ten minutes".
 
-        Others are for a certain time of day, and have it once a day.
+        Such a line runs whenever the clock shows one of its times, also if the clock shows that
+        twice. Any other line is for a certain time of day, and runs once each day.
         """
         return any(field.startswith("*") for field in self.fields.split()[:2])
 
     def after(self, moment: datetime, zone: tzinfo | None = None) -> datetime:
-        """The first time after a moment, in UTC; in the project's time zone, or another."""
+        """The line's first time after a moment.
+
+        Args:
+            moment: an aware datetime.
+            zone: the time zone that the line is meant in; None: the project's.
+
+        Returns:
+            An aware datetime in UTC.
+
+        Raises:
+            InvalidCron: there is none within fifty years.
+        """
         zone = zone or timezone.get_default_timezone()
         here, found = _wall(moment, zone), list[datetime]()
-        # What the clock has shown already it shows again, if it is set back soon.
+        # If the clock is set back soon, it will show again what it has shown before the moment: so
+        # the search begins that much earlier.
         for wall in self.walls(here - _repeated(moment, zone, fold=0)):
             found += [time for time in self._times(wall, zone) if time > moment]
             if found and wall > here:
@@ -123,10 +139,22 @@ class Line:
         return min(found)
 
     def latest(self, moment: datetime, zone: tzinfo | None = None) -> datetime:
-        """The last time at or before a moment, in UTC; in the project's time zone, or another."""
+        """The line's last time at or before a moment.
+
+        Args:
+            moment: an aware datetime.
+            zone: the time zone that the line is meant in; None: the project's.
+
+        Returns:
+            An aware datetime in UTC.
+
+        Raises:
+            InvalidCron: there is none within fifty years.
+        """
         zone = zone or timezone.get_default_timezone()
         here, found = _wall(moment, zone), list[datetime]()
-        # What the clock shows later it has shown before, if it was set back just now.
+        # If the clock was set back just before the moment, it has shown already what it will show
+        # after it: so the search, which goes backwards, begins that much later.
         for wall in self.walls(here + _repeated(moment, zone, fold=1), back=True):
             found += [time for time in self._times(wall, zone) if time <= moment]
             if found and wall <= here:
@@ -134,40 +162,44 @@ class Line:
         return max(found)
 
     def walls(self, wall: datetime, back: bool = False) -> Iterator[datetime]:
-        """What the clock on the wall shows after ``wall``; or before and at it, going back.
+        """The local times of the line after ``wall``; or those at and before it, going back.
 
         Raises:
-            InvalidCron: nothing within fifty years.
+            InvalidCron: there is none within fifty years.
         """
-        # Not from cronsim's own zones, see above. It begins a second off where it is told to.
+        # The start is naive: cronsim's own handling of time zones is not used, see above. Going
+        # back, cronsim yields only times before its start, so it starts a second later.
         start = wall.replace(microsecond=0) + timedelta(seconds=1 if back else 0)
         yield from CronSim(self.fields, start, reverse=back)
         raise _invalid(self.text, self.name, "that never comes")
 
     def _times(self, wall: datetime, zone: tzinfo) -> list[datetime]:
-        """The moments that are meant by what the clock on the wall shows."""
+        """The moments at which the line runs for a local time: none, one or two, in UTC."""
         first, second = _moments(wall, zone)
         if first == second:
             return [first]
-        if first < second:  # the clock is set back and shows it twice
+        if first < second:  # the clock is set back and shows this time twice
             return [first, second] if self.often else [first]
         if self.often:
             return []
-        while first > second:  # it is set forward past it: as soon as it has been
+        # The clock is set forward past this time: the line runs at the first time that exists
+        # after it.
+        while first > second:
             wall += timedelta(minutes=1)
             first, second = _moments(wall, zone)
         return [first]
 
 
 def _wall(moment: datetime, zone: tzinfo) -> datetime:
-    """What the clock on the wall shows."""
+    """The local time of a moment."""
     return moment.astimezone(zone).replace(tzinfo=None, fold=0)
 
 
 def _moments(wall: datetime, zone: tzinfo) -> tuple[datetime, datetime]:
-    """When the clock shows something the first and the second time: the same, as a rule.
+    """The moments, in UTC, at which the clock shows a local time the first and the second time.
 
-    Where it never does, for it is set forward, the "second" is before the "first".
+    As a rule both are the same. If the clock is set back, the second comes later. If the clock is
+    set forward past the local time, which then does not exist, the "second" is before the "first".
     """
     first, second = (
         wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)
@@ -176,7 +208,14 @@ def _moments(wall: datetime, zone: tzinfo) -> tuple[datetime, datetime]:
 
 
 def _repeated(moment: datetime, zone: tzinfo, fold: int) -> timedelta:
-    """By how much the clock is set back, if it shows the same twice and this is time ``fold``."""
+    """By how much the clock is set back, if it shows the local time of this moment twice.
+
+    Args:
+        fold: 0: only if the moment is the first of the two; 1: only if it is the second.
+
+    Returns:
+        Zero if the clock is not set back, or the moment is the other one.
+    """
     local = moment.astimezone(zone)
     first, second = _moments(local, zone)
     return second - first if local.fold == fold else timedelta(0)

@@ -1,12 +1,11 @@
-"""The task that runs: what it may know of itself, and how it tells how far it has come."""
+"""The task that runs here: what it may know of itself, and how it reports its progress."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from math import isfinite, nan
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from background_task.models import Task
 from django.utils import timezone
@@ -18,9 +17,9 @@ class Progress(NamedTuple):
     """How far a task has come.
 
     Attributes:
-        done: so much of `total`.
-        total: None where the task does not know.
-        message: a text for whoever waits.
+        done: how much of `total` is done.
+        total: how much there is to do; None where the task does not know.
+        message: a text for whoever waits for the result.
     """
 
     done: float
@@ -35,16 +34,24 @@ class Progress(NamedTuple):
         return max(0, min(100, int(100 * self.done / self.total)))
 
 
+class Reports(Protocol):
+    """A queue of tasks that have reported their progress. Whoever writes progress reads it."""
+
+    def put(self, task: CurrentTask, /) -> None:
+        """Add a task, which has something to report for the first time since the last write."""
+
+
 class CurrentTask:
-    """A run of a task, for the task itself.
+    """What a running task may know of its run.
 
     Attributes:
-        id: of its row, and of its result; None where it runs without a row, by ``.now()``.
-        name: what rows call the task.
-        attempt: 1 for the first.
-        queue: None for the default one.
+        id: the id of its row, and of its result; None where it runs without a row, by ``.now()``.
+        name: the task's name, as rows carry it.
+        attempt: the number of this attempt; 1 for the first.
+        queue: the queue of its row; None for the default one.
+        progress: what it has reported last; None if it has reported nothing.
         started_at: when this attempt began.
-        deadline: when it is ended; None without a time-out.
+        deadline: when this attempt is ended; None without a time-out.
         lonely: whether its worker runs one task at a time.
     """
 
@@ -52,12 +59,12 @@ class CurrentTask:
         self,
         row: Task,
         limit: float | None = None,
-        report: Callable[[CurrentTask], None] | None = None,
+        reports: Reports | None = None,
         lonely: bool = False,
     ) -> None:
         self._row = row
-        self._report = report
-        self._told = True
+        self._reports = reports
+        self._taken = True
         self.progress: Progress | None = None
         self.id: int | None = row.pk
         self.name: str = row.task_name
@@ -69,32 +76,37 @@ class CurrentTask:
 
     @property
     def creator(self) -> Any:
-        """Who enqueued it, if the call said so; fetched when it is asked for."""
+        """The object that enqueued it, if the call named one. It is fetched when it is read."""
         return self._row.creator
 
     def set_progress(self, done: float, total: float | None = None, message: Any = "") -> None:
-        """Tell how far this has come. It takes half a microsecond: call it in a loop.
+        """Report how far this task has come. It takes half a microsecond: call it in a loop.
 
-        What was told last is written about twice a second, by another thread than the task's, so
-        that it is seen while the task is inside a transaction.
+        The last report is stored about twice a second. In a worker another thread than the task's
+        does that, so that others see it while the task is inside a transaction.
 
         Args:
-            done: how much is done, of `total`.
-            message: a text for whoever waits; None for none, and of anything else its `str`.
+            done: how much of `total` is done.
+            total: how much there is to do; None if that is not known.
+            message: a text for whoever waits for the result; None for none. Of anything else its
+                `str` is taken.
 
         Raises:
             InvalidProgress: `done` or `total` is no finite number.
         """
-        told = "" if message is None else str(message)
+        text = "" if message is None else str(message)
         total = None if total is None else _number(total, "total")
-        self.progress = Progress(_number(done, "done"), total, told)
-        if self._told and self._report:
-            self._told = False
-            self._report(self)
+        self.progress = Progress(_number(done, "done"), total, text)
+        if self._taken and self._reports is not None:
+            self._taken = False
+            self._reports.put(self)
 
     def take_progress(self) -> Progress | None:
-        """The progress to be written; whatever is told from now on is reported again."""
-        self._told = True
+        """The progress to be stored.
+
+        The next `set_progress` puts this task into its reports again.
+        """
+        self._taken = True
         return self.progress
 
     @property
@@ -124,17 +136,17 @@ _current: ContextVar[CurrentTask | None] = ContextVar("bgtasks_current", default
 
 
 def current_task() -> CurrentTask | None:
-    """The task that runs here; None outside of one."""
+    """The task that runs here; None outside of a task."""
     return _current.get()
 
 
 def enter(task: CurrentTask) -> None:
-    """From here on, in this context, `task` runs."""
+    """Make `task` the current one in this context, from now on."""
     _current.set(task)
 
 
 def set_progress(done: float, total: float | None = None, message: Any = "") -> None:
-    """Tell how far the task that runs here has come; outside of one, do nothing.
+    """Report how far the task that runs here has come; outside of a task, do nothing.
 
     See `CurrentTask.set_progress`.
     """

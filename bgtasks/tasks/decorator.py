@@ -22,7 +22,7 @@ R = TypeVar("R")
 
 
 class BackgroundTask(Protocol[P, R]):
-    """What a decorated function is: `TaskProxy`, for type checkers."""
+    """What `background` returns, for type checkers. In fact it is upstream's ``TaskProxy``."""
 
     name: str
     queue: str | None
@@ -30,7 +30,7 @@ class BackgroundTask(Protocol[P, R]):
     now: Callable[P, R]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Task:
-        """Enqueue; the call's options stand among the function's own arguments."""
+        """Enqueue a call. Its options stand among the keyword arguments of the function."""
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult: ...
 
@@ -78,34 +78,37 @@ def background(
     priority: int = 0,
     ignore_result: bool = False,
 ) -> Any:
-    """Turn a function into a task: calling it writes a row, and a worker runs it later.
+    """Turn a function into a task: calling it inserts a row, and a worker runs it later.
 
-    With or without brackets. ``task.now(...)`` runs the function here; ``task.delay(...)``
-    enqueues as a call does and returns an `AsyncResult` instead of the row.
+    The decorator may be written with or without brackets. ``task.now(...)`` runs the function
+    here; ``task.delay(...)`` enqueues as a call does, and returns an `AsyncResult` instead of the
+    row.
 
     Args:
-        name: what rows call it; by default ``module.function``. Rows that wait carry it, so
-            keep it when the function moves.
+        name: the name by which rows refer to the task; by default ``module.function``. Waiting
+            rows carry it, so keep it when the function moves to another module.
         schedule: the default delay: seconds, a timedelta, a datetime, a dict or a
             ``TaskSchedule``.
-        queue: the queue that its rows go to.
-        remove_existing_tasks: a call replaces rows that wait for the same call.
-        max_attempts: how often it is tried at most. None: `MAX_ATTEMPTS`, 25. What was lost with
-            its worker runs again in any case.
-        backoff: seconds before the next try; a list of them; or a function of the exception and
-            the `AsyncResult` that returns them, or None for no more. Up to a tenth is added.
+        queue: the queue of its rows; None for the default one.
+        remove_existing_tasks: a call deletes the rows that wait for the same call.
+        max_attempts: how often it is tried at most. None: `MAX_ATTEMPTS`, by default 25. A run
+            that was lost with its worker is repeated in any case.
+        backoff: seconds before the next attempt; or a list of seconds, one for each attempt, the
+            last for all further ones; or a function of the exception and the `AsyncResult` that
+            returns seconds, or None for no more attempts. Up to a tenth is added.
             None: ``attempts ** 4 + 5``.
         timeout: seconds that a run may take. None: `MAX_RUN_TIME`, if the project sets that.
-        unique: at most one row for the same arguments waits or runs, and a call returns that; or
-            a function of the arguments that returns the key, a JSON value.
+        unique: True: at most one row for the same arguments waits or runs, and a call returns
+            that row. Or a function of the arguments that returns a key, a JSON value: at most one
+            row for each key.
         cron: when to enqueue it without arguments, as in crontab(5), in the project's time zone.
-        on_worker_lost: "fail": it does not run again when its worker has died.
-        priority: of its rows, unless the call names one.
+        on_worker_lost: "rerun": it runs again when its worker has died; "fail": it does not.
+        priority: the priority of its rows, unless the call names one.
         ignore_result: do not keep what it returns.
 
     Raises:
-        InvalidTask: this function cannot be a task, or an option makes no sense; the text of the
-            subclass says what to do.
+        InvalidTask: this function cannot be a task, or an option makes no sense. The error is of
+            a subclass, whose text says what to do.
     """
     policy = Policy(
         max_attempts=max_attempts,
@@ -128,10 +131,15 @@ def declare_as_ever(
     remove_existing_tasks: bool = False,
     **options: Any,
 ) -> Any:
-    """Takes the place of ``Tasks.background``, with the same options besides as ours.
+    """Takes the place of upstream's ``Tasks.background``, and has our further options too.
 
-    What such tasks return never meant anything: what is not JSON is dropped, and where the
-    function stands is the project's own affair.
+    Upstream ignores what its tasks return: so a result that is not JSON is dropped here, and fails
+    no task. Upstream takes any function as well: so methods, lambdas and nested functions, which a
+    worker may not find, are not refused here.
+
+    Args:
+        registry: the ``Tasks`` that gets the task.
+        options: of `Policy`.
     """
     policy = Policy(result="if-json", **options)
     return declare(registry, name, schedule, queue, remove_existing_tasks, policy, anywhere=True)
@@ -146,10 +154,12 @@ def declare(
     policy: Policy = policies.DEFAULT,
     anywhere: bool = False,
 ) -> Any:
-    """What ``background`` does, for any registry.
+    """Do what `background` does, for any registry.
 
     Args:
-        anywhere: also a function that a worker could not find by importing its module.
+        registry: the ``Tasks`` that gets the task.
+        policy: the task's other options.
+        anywhere: take also a function that a worker could not find by importing its module.
 
     Raises:
         InvalidTask: see `background`.
@@ -176,7 +186,8 @@ def declare(
             registry._runner,
         )
         proxy.now = validation.callable_now(task_name, function)
-        # Name, docstring, signature; not its __dict__, whose names could be the proxy's own.
+        # This copies the name, the docstring and the signature. It does not copy the function's
+        # __dict__, which could overwrite attributes of the proxy.
         functools.update_wrapper(proxy, function, updated=())
         if not anywhere:
             proxy._bgtasks_signature = validation.signature_of(function)

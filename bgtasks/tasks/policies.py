@@ -1,6 +1,6 @@
 """What a task's decorator says of all its runs: how often, how long, what if it fails.
 
-Kept by name, so that whoever has only a row (the supervisor, the rescue) finds it too.
+Policies are kept by the tasks' names, so that the supervisor, which has only a row, finds them too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from bgtasks import conf
 
-# Seconds; a list of them, of which the last one lasts; or what gives them, None for no more.
+# Seconds; or a list of seconds, one for each attempt, the last for all further ones too; or a
+# function of the exception and the `AsyncResult`, which returns seconds, or None for no more tries.
 Backoff = float | Sequence[float] | Callable[[BaseException, Any], float | None]
 
 
@@ -21,17 +22,17 @@ class Policy:
 
     Attributes:
         max_attempts: a failure of this attempt, or of a later one, is final; None:
-            `MAX_ATTEMPTS`. A run that was lost with its worker counts, but is itself no failure:
-            the task runs again.
-        backoff: seconds before the next try; None: ``attempts ** 4 + 5``.
+            `MAX_ATTEMPTS`. A run that was lost with its worker counts as an attempt, but not as a
+            failure: the task runs again.
+        backoff: seconds before the next attempt, see `Backoff`; None: ``attempts ** 4 + 5``.
         timeout: seconds that a run may take; None: `MAX_RUN_TIME`, if the project sets that.
-        unique: at most one row for the same arguments waits or runs; or a function that gives
-            the key of a call, a JSON value, from its arguments.
-        cron: when it is enqueued without arguments, as crontab(5) writes it.
-        on_worker_lost: whether it runs again when its worker has died.
-        priority: of its rows, unless the call says otherwise.
-        result: "json": a result that is not JSON fails the task; "if-json": such a one is
-            dropped with a warning; "ignore": none is kept.
+        unique: True: at most one row for the same arguments waits or runs. Or a function of the
+            arguments of a call, which returns its key, a JSON value: at most one row for each key.
+        cron: when the task is enqueued without arguments, as crontab(5) writes it.
+        on_worker_lost: "rerun": it runs again when its worker has died; "fail": it does not.
+        priority: the priority of its rows, unless the call names one.
+        result: "json": a result that is not JSON fails the task; "if-json": such a result is
+            dropped with a warning; "ignore": no result is kept.
     """
 
     max_attempts: int | None = None
@@ -45,12 +46,12 @@ class Policy:
 
     @property
     def most_attempts(self) -> int:
-        """How often it is tried at most."""
+        """How often the task is tried at most."""
         return conf.max_attempts() if self.max_attempts is None else self.max_attempts
 
     @property
     def limit(self) -> float | None:
-        """Seconds that a run may take, or None."""
+        """Seconds that a run may take; None for no limit."""
         return conf.max_run_time() if self.timeout is None else self.timeout
 
 
@@ -64,5 +65,5 @@ def declare(name: str, policy: Policy) -> None:
 
 
 def of(name: str) -> Policy:
-    """The policy of the task of that name; of one that is not known here, the default."""
+    """The policy of the task of that name; the default policy if no such task is known here."""
     return _policies.get(name, DEFAULT)

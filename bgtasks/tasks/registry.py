@@ -1,7 +1,6 @@
 """The tasks that this process knows, by the names that rows carry.
 
-The registry is django-background-tasks' own, so that tasks declared with either package's
-decorator are the same tasks.
+The registry is upstream's own, so that tasks declared with either package's decorator are in it.
 """
 
 from __future__ import annotations
@@ -20,10 +19,11 @@ from bgtasks.tasks import validation
 
 
 def check_name(registry: Any, name: str, function: Callable[..., Any]) -> None:
-    """Refuse a second function for a name.
+    """Refuse a second function for a name, and functions that no worker can run.
 
     Raises:
-        GeneratorTask, DuplicateTask
+        DuplicateTask: another function has the name.
+        GeneratorTask: the function is a generator function.
     """
     validation.check_runnable(name, function)
     other = registry._tasks.get(name)
@@ -42,13 +42,13 @@ def _identity(function: Callable[..., Any]) -> tuple[str, str]:
 
 
 def is_coroutine(name: str) -> bool:
-    """Whether a task runs in the event loop. One that is not known does not."""
+    """Whether a task is a coroutine function, which runs in the event loop. False if unknown."""
     proxy = upstream.tasks._tasks.get(name)
     return proxy is not None and iscoroutinefunction(proxy.task_function)
 
 
 def names() -> list[str]:
-    """The tasks that this process knows."""
+    """The names of the tasks that this process knows."""
     return list(upstream.tasks._tasks)
 
 
@@ -56,7 +56,7 @@ def find(name: str) -> Any:
     """The task of that name.
 
     Raises:
-        KeyError: there is none here.
+        KeyError: this process knows no such task.
     """
     return upstream.tasks._tasks[name]
 
@@ -65,7 +65,7 @@ def autodiscover() -> None:
     """Import every app's ``tasks.py``, so that its tasks are known.
 
     Raises:
-        TaskModuleError: the first that cannot be imported.
+        TaskModuleError: one of them cannot be imported. Those after it are not imported either.
     """
     for error in import_task_modules():
         raise error
@@ -75,12 +75,16 @@ _further_modules: list[str] = []
 
 
 def add_modules(*names: str) -> None:
-    """Have `import_task_modules` import these too, besides every app's ``tasks.py``."""
+    """Make `import_task_modules` import these modules too, besides every app's ``tasks.py``."""
     _further_modules.extend(name for name in names if name not in _further_modules)
 
 
 def import_task_modules() -> Iterator[TaskModuleError]:
-    """Import every app's ``tasks.py``; yields an error for each that cannot be imported."""
+    """Import every app's ``tasks.py``.
+
+    Yields:
+        An error for each that cannot be imported.
+    """
     for module in _further_modules:
         import_module(module)
     for app in apps.get_app_configs():

@@ -32,10 +32,10 @@ from bgtasks.tasks.policies import Policy
 
 
 def check_runnable(name: str, function: Callable[..., Any]) -> None:
-    """Refuse what would never run, and count as a success.
+    """Refuse a generator function: it would never run, and each call would count as a success.
 
     Raises:
-        GeneratorTask
+        GeneratorTask: it is one.
     """
     if isgeneratorfunction(function) or isasyncgenfunction(function):
         raise GeneratorTask(
@@ -45,10 +45,10 @@ def check_runnable(name: str, function: Callable[..., Any]) -> None:
 
 
 def check_function(name: str, function: Callable[..., Any]) -> None:
-    """Refuse what a worker could not find by importing the module.
+    """Refuse a function that a worker could not find by importing its module.
 
     Raises:
-        LambdaTask, NestedTask, MethodTask
+        LambdaTask, NestedTask, MethodTask: it is a lambda, a nested function, a method.
     """
     path = getattr(function, "__qualname__", type(function).__qualname__)
     if path.rpartition(".")[2] == "<lambda>":
@@ -73,7 +73,7 @@ def check_policy(name: str, policy: Policy, function: Callable[..., Any]) -> Non
     """Refuse options that make no sense.
 
     Raises:
-        InvalidOption, InvalidCron
+        InvalidOption: an option has a value that makes no sense; `InvalidCron` for ``cron``.
     """
     if policy.timeout is not None:
         check_timeout(name, policy.timeout)
@@ -109,10 +109,10 @@ def _are_seconds(backoff: Any) -> bool:
 
 
 def check_timeout(name: str, timeout: Any) -> None:
-    """Refuse a limit that no run could keep.
+    """Refuse a time-out that is no number of seconds above 0, or is over `LONGEST`.
 
     Raises:
-        InvalidOption
+        InvalidOption: it is such a one.
     """
     if not isinstance(timeout, int | float) or not 0 < timeout <= LONGEST.total_seconds():
         raise InvalidOption(
@@ -121,7 +121,7 @@ def check_timeout(name: str, timeout: Any) -> None:
 
 
 def signature_of(function: Callable[..., Any]) -> Signature | None:
-    """What arguments a function takes, and not what one that it wraps does; None: who knows."""
+    """The signature of a function itself, not of one that it wraps; None if it cannot be read."""
     try:
         return signature(function, follow_wrapped=False)
     except (TypeError, ValueError):  # written in C
@@ -129,13 +129,13 @@ def signature_of(function: Callable[..., Any]) -> Signature | None:
 
 
 def check_arguments(proxy: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Refuse a call that could only fail in the worker.
+    """Refuse a call whose arguments the task's function does not take.
 
     Raises:
-        WrongArguments
+        WrongArguments: it does not.
     """
     expected: Signature | None = proxy.__dict__.get("_bgtasks_signature")
-    if expected is None:  # it was declared as ever, and is called as ever
+    if expected is None:  # it was declared by upstream's decorator, which checks no arguments
         return
     try:
         expected.bind(*args, **kwargs)
@@ -144,7 +144,10 @@ def check_arguments(proxy: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) 
 
 
 def callable_now(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """What ``.now`` is: the function, and of a coroutine one that tells who cannot await it."""
+    """The function to be called as ``task.now``.
+
+    For a coroutine function that is one that raises `AsyncCall` where no event loop runs.
+    """
     if not iscoroutinefunction(function):
         return function
 
@@ -164,13 +167,16 @@ def callable_now(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def as_schedule(schedule: Any) -> Any:
-    """A ``TaskSchedule`` from what a developer gives: 0 is a delay too, and so are fractions."""
+    """A ``TaskSchedule`` from any value that the option ``schedule`` takes.
+
+    Unlike upstream's own conversion, it also takes 0 and fractions of seconds as a delay.
+    """
     if isinstance(schedule, upstream.TaskSchedule):
         return schedule
     if not isinstance(schedule, Mapping):
         schedule = {"run_at": schedule}
     run_at = schedule.get("run_at")
-    # An integer stays one: it is shown, and compared.
+    # An integer other than 0 is left as it is, for upstream takes it, and others may compare it.
     if isinstance(run_at, float) or run_at == 0:
         run_at = timedelta(seconds=run_at)
     return upstream.TaskSchedule(
@@ -179,10 +185,14 @@ def as_schedule(schedule: Any) -> Any:
 
 
 def repeat_seconds(name: str, repeat: int | float | timedelta | None) -> int:
-    """The interval of a repeating row, in whole seconds; 0 for none.
+    """The interval of a repeating row in whole seconds; 0 if it does not repeat.
+
+    Args:
+        name: the task's name, for the error text.
+        repeat: seconds, or a timedelta; None or 0: it does not repeat.
 
     Raises:
-        InvalidOption: it is no number of whole seconds, or negative.
+        InvalidOption: the interval is no number of whole seconds, or negative.
     """
     value = repeat.total_seconds() if isinstance(repeat, timedelta) else repeat or 0
     if not isinstance(value, int | float) or value < 0 or value != int(value):

@@ -154,7 +154,7 @@ class Keeper:
         self._claiming.wake()
         if self._listener:
             try:
-                self._listener.heard()
+                self._listener.changed()
             except (DatabaseError, InterfaceError) as error:
                 self._database_is_away(error)
 

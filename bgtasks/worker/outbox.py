@@ -21,15 +21,14 @@ class Outbox:
         endings: the endings that nobody has taken yet.
         unrecorded: how many endings are not in the database yet. Those that are being recorded
             are among them.
+        reports: the tasks that have reported their progress.
     """
 
     def __init__(self, lock: threading.Condition, bell: KeeperBell) -> None:
-        self._lock = lock
-        self._bell = bell
         self.endings: list[Ending] = []
         self._being_recorded: set[int] = set()
-        self._reported: list[CurrentTask] = []
         self.unrecorded = 0
+        self.reports = ProgressReports(lock, bell)
 
     def put(self, ending: Ending) -> None:
         """Leave the ending of a run."""
@@ -57,22 +56,34 @@ class Outbox:
         """The ids of the rows whose endings are not in the database yet."""
         return self._being_recorded | {ending.row.pk for ending in self.endings}
 
-    def report(self, task: CurrentTask) -> None:
+
+class ProgressReports:
+    """The running tasks that have reported their progress since it was last written.
+
+    Args:
+        lock: the lock of the workload.
+        bell: wakes the keeper.
+    """
+
+    def __init__(self, lock: threading.Condition, bell: KeeperBell) -> None:
+        self._lock = lock
+        self._bell = bell
+        self._tasks: list[CurrentTask] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._tasks)
+
+    def put(self, task: CurrentTask) -> None:
         """Note that a running task has reported its progress.
 
         It calls this once, and not again before its progress was taken.
         """
         with self._lock:
-            self._reported.append(task)
+            self._tasks.append(task)
         self._bell.ring()
 
-    @property
-    def has_progress(self) -> bool:
-        """Whether a task has reported its progress since the last `take_progress`."""
-        return bool(self._reported)
-
-    def take_progress(self) -> list[CurrentTask]:
+    def take(self) -> list[CurrentTask]:
         """The tasks that have reported their progress since this was called last."""
         with self._lock:
-            reported, self._reported = self._reported, []
-            return reported
+            taken, self._tasks = self._tasks, []
+            return taken

@@ -63,7 +63,7 @@ class Recorder:
         Raises:
             DatabaseError, InterfaceError: the database is away; the rest is still in ``waiting``.
         """
-        with_receivers = receivers.listened_to()
+        with_receivers = receivers.any_for_success()
         while waiting:
             group = self._group(waiting, with_receivers)
             ids = {id(each) for each in group}
@@ -96,7 +96,7 @@ class Recorder:
 
     def _record_together(self, group: list[Ending]) -> None:
         try:
-            self._settle(group, finish.record(group))
+            self._settle(group, finish.record_successes(group))
         except REFUSED:
             self._record_each_alone(group)
 
@@ -108,7 +108,7 @@ class Recorder:
         be few, because all rows of the group run again if a receiver ends the process.
         """
         try:
-            lost, seconds = finish.record_heard(group)
+            lost, seconds = finish.record_with_receivers(group)
         except AWAY:
             raise
         except Exception:  # an ending cannot be stored, or a receiver broke the transaction

@@ -41,7 +41,7 @@ class Recording:
         """
         if self._work.outbox.endings and self._gathering() <= 0:
             self._record_ended()
-        if self._work.outbox.has_progress and self._since_progress() >= progress.EVERY:
+        if self._work.outbox.reports and self._since_progress() >= progress.EVERY:
             self._progress_at = elapsed()
             self._write_progress()
 
@@ -64,7 +64,7 @@ class Recording:
         due = []
         if self._work.outbox.endings:
             due.append(self._gathering())
-        if self._work.outbox.has_progress:
+        if self._work.outbox.reports:
             due.append(progress.EVERY - self._since_progress())
         return min(due, default=None)
 
@@ -89,7 +89,7 @@ class Recording:
         """
         if self._work.closed or not self._work.waiting:
             return 0.0
-        later = GATHER if for_keeper and receivers.listened_to() else 0.0
+        later = GATHER if for_keeper and receivers.any_for_success() else 0.0
         return self._recorded_at + GATHER + later - elapsed()
 
     def _write_progress(self) -> None:
@@ -100,7 +100,7 @@ class Recording:
         Raises:
             OperationalError, InterfaceError: the database is away.
         """
-        if reported := self._work.outbox.take_progress():
+        if reported := self._work.outbox.reports.take():
             try:
                 progress.write(reported)
             except (OperationalError, InterfaceError):

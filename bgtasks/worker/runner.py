@@ -56,7 +56,7 @@ class Runner:
         self._marks = marks
         self._recording = recording
         self._wakeup = wakeup
-        self._runs = Runs(work.outbox.report, lonely)
+        self._runs = Runs(work.outbox.reports, lonely)
         self.ending = threading.Event()
 
     # --- plain functions
@@ -77,7 +77,7 @@ class Runner:
             except BaseException as error:
                 ending = executor.fallen(claimed.row, error)
             self._work.leave(claimed, ending)
-            if receivers.listened_to():
+            if receivers.any_for_success():
                 self._record_here()
                 around.distrust()
             if self._marks.slow:

@@ -8,6 +8,7 @@ signal handlers or need the main thread for another reason.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 
@@ -42,8 +43,9 @@ class Worker:
         marks: where it marks the rows that it has begun.
         options: the options of ``process_tasks``.
         parent: the reading end of the parent's pipe, if there is a parent.
-        crash: called if a thread of the worker fails by an error of bgtasks. A child process exits
-            there, so that its parent takes its rows back.
+        crash_status: the status with which the process ends if a thread of the worker fails by an
+            error of bgtasks, so that the parent takes its rows back; None: the worker stops, and
+            the process lives on.
     """
 
     def __init__(
@@ -52,10 +54,10 @@ class Worker:
         marks: Marks,
         options: Options,
         parent: int | None = None,
-        crash: Callable[[], None] = lambda: None,
+        crash_status: int | None = None,
     ) -> None:
         self._marks = marks
-        self._crash = crash
+        self._crash_status = crash_status
         self._threads = options.threads
         self._wakeup = wakeup = WakeUp(parent)
         bell, pace = LoopBell(), Pace()
@@ -141,6 +143,7 @@ class Worker:
                 name = threading.current_thread().name
                 logger.critical("Thread %s failed, and with it this worker.", name, exc_info=True)
             finally:
-                self._crash()
+                if self._crash_status is not None:
+                    os._exit(self._crash_status)
                 self.stop()
                 self._work.close()

@@ -289,8 +289,8 @@ def rows(task: Any = report) -> list[datetime]:
     return list(found.values_list("run_at", flat=True))
 
 
-def worker(poked: Callable[[], None] = lambda: None) -> Cron:
-    return Cron(enqueued=poked)
+def worker() -> Cron:
+    return Cron()
 
 
 def last(task: Any = report) -> datetime:
@@ -341,31 +341,30 @@ def test_a_row_is_as_a_call_makes_it(lines: Any, clock: Clock) -> None:
 
 @with_database
 def test_it_is_due_at_the_slot_and_tells_of_new_rows(lines: Any, clock: Clock) -> None:
-    poked = []
-    cron = worker(lambda: poked.append(rows()))
+    cron = worker()
     assert cron.due_in() <= 0
     clock.time = NOON + timedelta(minutes=59, seconds=30)
-    cron.run()
+    assert not cron.run()
     assert cron.due_in() == pytest.approx(30)
-    assert poked == []
     clock.time = NOON + timedelta(hours=1)
     assert cron.due_in() <= 0
-    cron.run()
-    assert poked == [[NOON + timedelta(hours=1)]], "told once the row can be seen"
+    assert cron.run(), "it says that there is a new row"
+    assert rows() == [NOON + timedelta(hours=1)]
     assert cron.due_in() > 0
 
 
 @with_database
 def test_the_lease_wakes_for_a_slot_and_enqueues_it(lines: Any, clock: Clock) -> None:
-    poked: list[bool] = []
-    lease = Lease(Options(), rescued=lambda: poked.append(True))
+    lease = Lease(Options())
     clock.time = NOON + timedelta(minutes=59, seconds=59)
     lease.acquire()
     assert 0 < lease.keep() <= 1
     clock.time = NOON + timedelta(hours=1)
+    assert not lease.take_rows_to_run()
     lease.keep()
     assert rows() == [NOON + timedelta(hours=1)]
-    assert poked == [True]
+    assert lease.take_rows_to_run()
+    assert not lease.take_rows_to_run(), "it is said once"
     lease.release()
 
 
@@ -516,12 +515,11 @@ def test_a_task_that_cannot_be_enqueued_keeps_no_other_back(
         if instance.task_name == report.name:
             CronSlot.objects.create(name="x" * 9, slot=None)  # a database error
 
-    beats: list[int] = []
     cron = worker()
     with listening(post_save, refuse, sender=Task):
-        cron.run(lambda: beats.append(1))
+        steps = list(cron.run_in_steps())
     assert (rows(report), rows(tidy)) == ([], [NOON])
-    assert len(beats) == 2, "after each task a heartbeat may be sent"
+    assert sorted(steps) == [False, True], "after each task a heartbeat may be sent"
     assert last(report) == NOON - MINUTE, "undone together with the row"
     assert report.name in caplog.text
     assert cron.due_in() <= cron_chore.RETRY
@@ -689,7 +687,7 @@ from bgtasks.tasks.policies import Policy
 policies.declare(tasks.work.name, Policy(cron="*/30 * * * *"))
 time = datetime(2023, 10, 28, 23, 59, tzinfo=UTC)
 chore._now = lambda: time
-cron = chore.Cron(lambda: None)
+cron = chore.Cron()
 for _ in range(9):
     cron.run()
     time += timedelta(minutes=30)

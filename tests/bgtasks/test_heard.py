@@ -175,14 +175,14 @@ def test_while_the_database_is_away_the_others_go_first_the_next_time(
     waiting = ended(3)
     first = waiting[0].row.pk
     listen(lambda _: None)
-    record_heard = recorder.finish.record_heard
+    record_with_receivers = recorder.finish.record_with_receivers
 
     def away(group: list[Ending]) -> Any:
         if group[0].row.pk == first:
             raise OperationalError("gone")
-        return record_heard(group)
+        return record_with_receivers(group)
 
-    monkeypatch.setattr(recorder.finish, "record_heard", away)
+    monkeypatch.setattr(recorder.finish, "record_with_receivers", away)
     with pytest.raises(DatabaseError):
         Recorder(Marks(1), Pace()).record(waiting)
     assert [each.row.pk == first for each in waiting] == [False, False, True]

@@ -6,7 +6,7 @@ import pytest
 
 from tests.bgtasks.deployment import Database, Deployment
 
-OURS = {"bgtasks_ready", "bgtasks_ready_in_queue", "bgtasks_held"}
+OWN_INDEXES = {"bgtasks_ready", "bgtasks_ready_in_queue", "bgtasks_held"}
 
 
 def names(database: Database, table: str) -> set[str]:
@@ -27,8 +27,8 @@ def of_history(project: Deployment) -> set[str]:
 
 
 def assert_tuned(project: Deployment) -> None:
-    hashes = of_queue(project) - OURS
-    assert of_queue(project) > OURS
+    hashes = of_queue(project) - OWN_INDEXES
+    assert of_queue(project) > OWN_INDEXES
     assert [name[: len("background_task_task_hash_")] for name in hashes] == [
         "background_task_task_hash_"
     ]
@@ -50,7 +50,7 @@ def test_p9_undone_it_brings_the_stock_indexes_back(project: Deployment, target:
     migrate(project, "bgtasks", target)
     on_postgresql = project.database.on_postgresql
     assert len(of_queue(project)) == len(of_history(project)) == (14 if on_postgresql else 10)
-    assert not of_queue(project) & OURS
+    assert not of_queue(project) & OWN_INDEXES
     migrate(project, "bgtasks")
     assert_tuned(project)
 
@@ -62,7 +62,7 @@ def test_a_remade_table_is_tuned_by_the_next_migrate(project: Deployment) -> Non
     )
     project.database.query("CREATE INDEX of_the_projects_own ON background_task (attempts)")
     migrate(project)
-    assert of_queue(project) >= {*OURS, "of_the_projects_own"}
+    assert of_queue(project) >= {*OWN_INDEXES, "of_the_projects_own"}
     project.database.query("DROP INDEX of_the_projects_own")
     assert_tuned(project)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -107,7 +108,7 @@ def test_p3_the_ending_of_a_row_that_nobody_holds_changes_nothing() -> None:
     (row,) = claimed()
     Task.objects.update(locked_by=None)
     row.locked_by = None
-    assert finish.record([Ending(row)]) == [row]
+    assert finish.record_successes([Ending(row)]) == [row]
     assert not finish.record_alone(Ending(row))
     assert Task.objects.count() == 1
 
@@ -124,7 +125,7 @@ def test_p4_an_ending_that_no_database_will_have_is_not_run_again(
         finish, "record_alone",
         lambda each: refuse() if each.row.pk == stuck.pk else write(each),
     )  # fmt: skip
-    monkeypatch.setattr(finish, "record", broken(InternalError("says a trigger")))
+    monkeypatch.setattr(finish, "record_successes", broken(InternalError("says a trigger")))
     waiting = [Ending(row, mark=marks.begin(row.pk, None)) for row in (stuck, other)]
     recorder.record(waiting)
     assert Outcome.objects.get().task_id == other.pk
@@ -329,13 +330,12 @@ def test_p2_an_exception_that_cannot_be_shown_is_a_failed_attempt(
     assert all(row["locked_by"] is None for row in rows)
 
 
-def test_a_thread_that_fails_ends_its_worker() -> None:
-    crashed = []
-    worker = Worker(
-        Claimant("bg~x", 1), Marks(slots_for(Options())), Options(), crash=lambda: crashed.append(1)
-    )
+def test_a_thread_that_fails_ends_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    crashed: list[int] = []
+    monkeypatch.setattr(os, "_exit", crashed.append)
+    worker = Worker(Claimant("bg~x", 1), Marks(slots_for(Options())), Options(), crash_status=70)
     worker._serve(broken(RuntimeError("of ours")))
-    assert crashed
+    assert crashed == [70]
     assert worker._work.closed
     worker.close()
 

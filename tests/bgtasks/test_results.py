@@ -316,7 +316,7 @@ def test_who_awaits_a_row_that_is_deleted_is_told(project: Deployment) -> None:
     told = project.run(
         "import asyncio\nfrom asgiref.sync import sync_to_async\n"
         "from bgtasks import exceptions, results\nfrom background_task.models import Task\n"
-        "results.STILL_THERE = 0.05\nresult = tasks.add.delay(1, 2)\n"
+        "results.COROUTINE_POLL = 0.05\nresult = tasks.add.delay(1, 2)\n"
         "async def main():\n"
         "    waiting = asyncio.ensure_future(result.aget(timeout=60))\n"
         "    await sync_to_async(Task.objects.all().delete)()\n"

@@ -126,7 +126,7 @@ def test_p6_a_clock_that_differs_from_the_databases_is_warned_about(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert abs(workers.skew()) < timedelta(seconds=1)
-    mine = Lease(Options(), rescued=lambda: None)
+    mine = Lease(Options())
     mine.acquire()
     assert "clock" not in caplog.text
     monkeypatch.setattr(lease.workers, "skew", lambda: timedelta(seconds=-3))
@@ -140,7 +140,7 @@ def test_p6_a_clock_that_differs_from_the_databases_is_warned_about(
 def test_a_chore_that_fails_stops_no_heartbeat(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    mine = Lease(Options(), rescued=lambda: None)
+    mine = Lease(Options())
     mine.acquire()
     monkeypatch.setattr(lease.claims, "release_expired", lambda: 1 / 0)
     Worker.objects.update(heartbeat_at=timezone.now() - timedelta(minutes=1))

@@ -109,7 +109,7 @@ def told(listener: listen.Listener) -> bool:
     """Whether the listener hears something within ten seconds."""
     fd = listener.fileno()
     assert fd is not None
-    return bool(select.select([fd], [], [], 10)[0]) and listener.heard()
+    return bool(select.select([fd], [], [], 10)[0]) and listener.changed()
 
 
 @pytest.mark.django_db(transaction=True)
@@ -158,7 +158,7 @@ def test_notifications_that_come_during_other_statements_are_heard() -> None:
     with psycopg.connect(**_parameters(), autocommit=True) as other:
         other.execute(f"NOTIFY {notify.CHANNEL}")
     assert told(listener)
-    assert not listener.heard()
+    assert not listener.changed()
     with psycopg.connect(**_parameters(), autocommit=True) as other:
         other.execute(f"NOTIFY {notify.CHANNEL}")
     with connection.cursor() as cursor:
@@ -190,10 +190,10 @@ def test_inotify_tells_of_writes_to_the_log_and_of_a_log_made_anew(tmp_path: Pat
         assert not listener.prepare()
         writer.execute("INSERT INTO rows VALUES (1)")
         assert told(listener)
-        assert not listener.heard()
+        assert not listener.changed()
     with closing(database(path)) as writer:  # the last connection took the log along
         assert listener.prepare()
-        listener.heard()
+        listener.changed()
         writer.execute("INSERT INTO rows VALUES (2)")
         assert told(listener)
     listener.close()
@@ -206,12 +206,12 @@ def test_the_version_counter_tells_of_other_connections_only() -> None:
     listener = listen.DataVersion()
     listener.prepare()
     task(["by ourselves"])
-    assert not listener.heard()
+    assert not listener.changed()
     with closing(sqlite3.connect(connection.settings_dict["NAME"], uri=True)) as other:
         other.execute("UPDATE background_task SET priority = 1")
         other.commit()
-    assert listener.heard()
-    assert not listener.heard()
+    assert listener.changed()
+    assert not listener.changed()
 
 
 def test_a_signal_in_the_middle_of_the_end_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

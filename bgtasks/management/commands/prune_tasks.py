@@ -44,6 +44,6 @@ class Command(BaseCommand):
             retention = dict.fromkeys(retention, options["older_than"])
         count = sum(pruning.prune(retention))
         if options["stock"] is not None:
-            count += sum(pruning.prune_stock(options["stock"]))
+            count += sum(pruning.prune_upstream(options["stock"]))
         if options["verbosity"]:
             self.stdout.write(f"Finished tasks deleted: {count}.")

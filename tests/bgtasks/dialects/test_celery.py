@@ -607,8 +607,8 @@ def test_the_progress_of_what_runs_is_its_info(monkeypatch: pytest.MonkeyPatch) 
     result = add.delay(1)
     Row.objects.update(locked_by="somebody", attempts=1)
     assert (result.state, result.info) == ("STARTED", {})
-    told = progress.Told(3, 4, "nearly")
-    monkeypatch.setattr(progress, "read", lambda _: told)
+    reported = progress.Reported(3, 4, "nearly")
+    monkeypatch.setattr(progress, "read", lambda _: reported)
     assert result.state == "PROGRESS"
     assert result.info == {"current": 3, "total": 4, "status": "nearly"}
 

@@ -34,8 +34,10 @@ class Imports:
 
     def of(self, name: str) -> set[str]:
         """The other modules of the package that a module names."""
-        tree = ast.parse(self.files[name].read_text())
-        targets = {target for target in _names(tree) if (name, target) not in self._data}
+        path = self.files[name]
+        tree = ast.parse(path.read_text())
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        targets = {target for target in _names(tree, package) if (name, target) not in self._data}
         return {other for target in targets if (other := self.module_of(target))} - {
             name,
             self.package,
@@ -76,24 +78,27 @@ class Imports:
         return []
 
 
-def _names(tree: ast.AST) -> Iterator[str]:
+def _names(tree: ast.AST, package: str) -> Iterator[str]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             for otherwise in node.orelse:
-                yield from _names(otherwise)
+                yield from _names(otherwise, package)
             continue
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue  # a docstring
-        yield from _named_by(node)
-        yield from _names(node)
+        yield from _named_by(node, package)
+        yield from _names(node, package)
 
 
-def _named_by(node: ast.AST) -> list[str]:
+def _named_by(node: ast.AST, package: str) -> list[str]:
     match node:
         case ast.Import():
             return [alias.name for alias in node.names]
-        case ast.ImportFrom(module=str(module)):
-            return [f"{module}.{alias.name}" for alias in node.names]
+        case ast.ImportFrom(module=module, level=level):
+            above = package.split(".")
+            parts = above[: len(above) + 1 - level] if level else []
+            parts += [module] if module else []
+            return [".".join([*parts, alias.name]) for alias in node.names]
         case ast.Constant(value=str(text)) if DOTTED.fullmatch(text):
             return [text]
     return []
