@@ -396,7 +396,7 @@ def test_an_orphaned_child_finishes_what_runs_and_ends(deploy: Deploy) -> None:
     worker = project.worker()
     child = int(project.wait_for("begin")[0][-1])
     os.kill(worker.pid, signal.SIGKILL)
-    eventually(lambda: "is gone. Ending" in worker.output, "noticed")
+    eventually(lambda: "is gone. The process ends" in worker.output, "noticed")
     go.touch()
     eventually(lambda: project.completed(), "recorded")
     eventually(lambda: gone(child), "ended")
