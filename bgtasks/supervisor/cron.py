@@ -1,7 +1,7 @@
-"""Enqueueing tasks at the times of their ``cron`` lines: a chore of every worker.
+"""Enqueues tasks at the times of their ``cron`` lines, which are called slots here.
 
-All workers do it for all tasks that they know, whatever queues they serve: who comes second finds
-the slot taken.
+Every worker does it for all tasks that it knows, whatever queues it serves. If two workers do it
+for the same slot, the second one finds that the slot is taken, and enqueues nothing.
 """
 
 from __future__ import annotations
@@ -23,32 +23,33 @@ from bgtasks.tasks import crontab, policies, registry
 
 logger = logging.getLogger(__name__)
 
-# Seconds between looks: the host's clock may have been changed, and the slots' table too.
+# The most seconds between two reads of the slots' table. Meanwhile another worker may have changed
+# the table, or somebody the host's clock.
 LOOK = 60.0
-# Seconds until a task is tried again that could not be enqueued.
+# Seconds until the next try if a task could not be enqueued.
 RETRY = 5.0
-# A slot that is enqueued later than this was missed.
+# If a slot is enqueued later than this, no worker ran at its time, and a warning says so.
 LATE = timedelta(seconds=60)
 
 
 class Cron:
-    """The slots of all tasks that have a line."""
+    """Enqueues all tasks that have a ``cron`` line when they are due."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Look at once."""
+        """Make the next `run` due at once."""
         self._look_at = 0.0
         self._next: datetime | None = None
 
     def due_in(self) -> float:
-        """Seconds until something is to be done; not above 0 when it is."""
+        """Seconds until `run` is due; 0 or less if it is due now."""
         look = self._look_at - elapsed()
         return look if self._next is None else min(look, (self._next - _now()).total_seconds())
 
     def run(self) -> bool:
-        """Enqueue what is due, at once. See `run_in_steps`.
+        """Enqueue all tasks that are due, without pauses. See `run_in_steps`.
 
         Returns:
             Whether there are new rows.
@@ -56,13 +57,14 @@ class Cron:
         return any(list(self.run_in_steps()))
 
     def run_in_steps(self) -> Iterator[bool]:
-        """Enqueue what is due, one task each time that the caller asks for a step.
+        """Enqueue the tasks that are due, one task for each step.
 
-        Of the slots that were missed, the latest one is enqueued. An error with one task is logged
-        and does not keep the others. Between two steps the caller may send a heartbeat.
+        If a task has missed several slots, only the latest one is enqueued. If a task cannot be
+        enqueued, that is logged, and the others follow. Between two steps the caller may send a
+        heartbeat.
 
         Yields:
-            Whether a step has enqueued a row.
+            Whether the step has enqueued a row.
 
         Raises:
             DatabaseError: the database does not answer.
@@ -78,7 +80,7 @@ class Cron:
                 line = crontab.parse(text, name)
                 enqueued = _see_to(line, last.get(name), now)
                 next_.append(line.after(now))
-            except Exception as error:  # of the row, of a receiver: the others are to go on
+            except Exception as error:  # also what a receiver raises; other tasks must not suffer
                 if isinstance(error, DatabaseError | InterfaceError) and not _database_answers():
                     raise
                 logger.exception("Task %s is not enqueued by its cron line.", name)
@@ -100,7 +102,14 @@ def _database_answers() -> bool:
 
 
 def _see_to(line: crontab.Line, last: datetime | None, now: datetime) -> bool:
-    """Enqueue a task's latest slot if that is still to be done; returns whether it was."""
+    """Enqueue a task for its latest slot, unless that was done before.
+
+    Args:
+        last: the slot for which it was enqueued last, by any worker; None if this task is new.
+
+    Returns:
+        Whether it was enqueued now.
+    """
     if last is None:
         slots.first_seen(line.name, now)
         return False
@@ -124,7 +133,7 @@ def _see_to(line: crontab.Line, last: datetime | None, now: datetime) -> bool:
 
 
 def _call(name: str, slot: datetime) -> None:
-    """Enqueue as any other call does: its queue, its priority, and the signal."""
+    """Enqueue a task as any call of it does: with its queue, its priority and the signal."""
     local = None if settings.USE_TZ else timezone.get_default_timezone()
     run_at = timezone.make_naive(slot, local) if local else slot
     registry.find(name)(schedule=TaskSchedule(run_at=run_at))

@@ -1,4 +1,4 @@
-"""A worker of one process, where forking children cannot work or is not wanted."""
+"""A worker of one process, for where children cannot be forked, or should not be."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def cannot_fork() -> str:
 
 
 class InProcess:
-    """A worker without children: its lease is renewed by a thread of the same process.
+    """A worker without children. A thread of the same process renews its lease.
 
-    A task that holds the interpreter for longer than the lease loses its row here.
+    So a task that holds the interpreter's lock for longer than the lease loses its row.
     """
 
     def __init__(self, options: Options) -> None:
@@ -53,7 +53,7 @@ class InProcess:
         self._ended = threading.Event()
 
     def stop(self, *_: object) -> None:
-        """Start nothing more. Safe in a signal handler, and before it runs."""
+        """Start no more rows, and end. Safe in a signal handler, and before `run`."""
         self._stopping = True
         if self._wakeup:
             self._wakeup.poke()
@@ -65,7 +65,11 @@ class InProcess:
             self._worker.poke()
 
     def _acquire(self) -> bool:
-        """Register, waiting for the database if need be. Returns whether to go on."""
+        """Register as a worker, and wait for the database if it does not answer.
+
+        Returns:
+            False if it was stopped, or the duration is over, before the database answered.
+        """
         ends_at = elapsed() + self._options.duration if self._options.duration else math.inf
         wakeup = self._wakeup = WakeUp()
         try:
@@ -76,16 +80,18 @@ class InProcess:
             wakeup.close()
 
     def run(self) -> None:
+        """Run rows until it is stopped, the queue is drained, or the duration is over."""
         if not self._acquire():
             return
-        # Reloading ends the process in the middle of whatever it does.
+        # Django's reloader exits the process while tasks run. Their rows are handed back then.
         atexit.register(self._give_back)
         worker = self._worker = Worker(Claimant(self._lease.name, 1), self._marks, self._options)
         if self._stopping:
             worker.stop()
         beats = threading.Thread(target=self._beat, name="bgtasks-lease", daemon=True)
         beats.start()
-        # Before anything is run: what is due by a cron line, and what a dead worker has left.
+        # Before the first row runs, the lease was kept once: it has enqueued what is due by a cron
+        # line, and taken back the rows of dead workers.
         self._kept.wait()
         timer = threading.Timer(self._options.duration, worker.stop)
         timer.daemon = True
@@ -120,17 +126,18 @@ class InProcess:
             self._kept.set()
 
     def _revoke(self) -> None:
-        """Cancel coroutines that were called off. A plain function cannot be ended here."""
+        """Cancel coroutines that were revoked. A plain function cannot be ended here."""
         try:
             if self._revocations.heed(self._lease.name, [self._marks]):
                 self._poke()
-        except (DatabaseError, InterfaceError):  # the lease tells of that
+        except (DatabaseError, InterfaceError):  # `Lease.keep` will notice that and log it
             connections.close_all()
-        except Exception:  # of a receiver; without heartbeats all tasks would be lost
+        # The heartbeats have to go on, for without them other workers would take the rows.
+        except Exception:
             logger.exception("The worker goes on after an error.")
 
     def _give_back(self) -> None:
         story = f"process {os.getpid()} ended or reloaded"
-        # First, for without its lease a thread that still runs claims nothing more.
+        # The lease is released first, because a thread that still runs claims nothing without it.
         self._lease.release()
         rescue.rescue(f"{self._lease.name}.", story, begun=self._marks.begun(), stopped=True)

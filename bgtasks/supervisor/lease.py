@@ -1,4 +1,7 @@
-"""A worker's lease on its claims, and the chores that come with being alive."""
+"""A worker's lease on its claims, and the chores that every living worker does.
+
+The chores are: enqueueing by cron lines, rescuing the rows of dead workers, and pruning.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +26,17 @@ from bgtasks.worker.options import Options
 
 logger = logging.getLogger(__name__)
 
-# Seconds between looks for abandoned locks and unknown tasks, and between prunings.
+# Seconds between two sweeps (see `Lease._sweep`), and between two prunings.
 SWEEP = 60.0
 PRUNE = 600.0
 
 
 class Lease:
-    """One registration in the workers' table."""
+    """A worker's registration in the workers' table, which heartbeats keep alive.
+
+    Attributes:
+        name: the worker's name, with which its claims begin.
+    """
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -45,13 +52,17 @@ class Lease:
         self._beat_at = self._look_at = self._sweep_at = 0.0
         self._prune_at = elapsed() + self._length
         self._cron.reset()
-        # Since when every heartbeat has reached the database; None: the last one did not.
+        # Since when all heartbeats have reached the database; None if the last one has not.
         self._in_contact_since: float | None = None
         self._last_beat = 0.0
 
     def acquire(self) -> None:
-        """Register under a new name."""
-        # A name of its own: whoever bore the last one is dead or was declared so.
+        """Register under a new name.
+
+        Raises:
+            DatabaseError, InterfaceError: the database does not answer.
+        """
+        # The name is a new one each time: others may have declared the bearer of the last one dead.
         self.name = f"{WORKER_PREFIX}{secrets.token_hex(6)}"
         self._reset()
         self._presence.hold(self.name)
@@ -77,11 +88,11 @@ class Lease:
             )
 
     def acquire_patiently(self, wait: Callable[[float], object], over: Callable[[], bool]) -> bool:
-        """Register, waiting for the database if need be.
+        """Register, and wait for the database if it does not answer.
 
         Args:
-            wait: waits so many seconds, or until there is something new.
-            over: whether to give up.
+            wait: waits so many seconds, or until a signal or a poke comes.
+            over: returns whether to give up.
 
         Returns:
             Whether it is registered.
@@ -100,12 +111,12 @@ class Lease:
         return False
 
     def release(self) -> None:
-        """Leave the workers' table. Everything it held must have been handed back."""
+        """Leave the workers' table. All rows of this worker should have been handed back before."""
         workers.deregister(self.name)
         self._presence.let_go()
 
     def keep(self) -> float:
-        """Do what is due.
+        """Send a heartbeat and do the chores, as far as they are due. Errors are logged.
 
         Returns:
             Seconds until something is due again.
@@ -124,23 +135,25 @@ class Lease:
             return 1.0
         except LeaseLost:
             raise
-        except Exception:  # of ours or of a receiver; without heartbeats all tasks would be lost
+        # An error of bgtasks itself, or of a receiver. The heartbeats have to go on, for without
+        # them other workers would take this worker's rows.
+        except Exception:
             logger.exception("A chore failed; the heartbeats go on.")
             connections.close_all()
             return 1.0
         return max(0.0, self._due_in())
 
     def take_rows_to_run(self) -> bool:
-        """Whether `keep` has made rows ready since the last call of this.
+        """Whether `keep` has made rows ready since this was called last.
 
-        It took them back from a dead worker, or enqueued them by a cron line. Whoever keeps the
-        lease lets those know that claim rows.
+        It has taken them back from a dead worker, or enqueued them by a cron line. Then the caller
+        should wake those who claim rows.
         """
         found, self._rows_to_run = self._rows_to_run, False
         return found
 
     def limit_waits(self) -> None:
-        """Have no statement wait for a lock so long that a heartbeat is late."""
+        """Limit how long a statement waits for a lock, so that no heartbeat is late."""
         workers.limit_waits(self._beat_every / 2)
 
     def _due_in(self) -> float:
@@ -148,7 +161,7 @@ class Lease:
         return min(due - elapsed(), self._cron.due_in())
 
     def pulse(self) -> None:
-        """Send a heartbeat in the middle of long work, if one is due.
+        """Send a heartbeat if one is due. Call it between the steps of long work.
 
         Raises:
             LeaseLost: this worker was declared dead.
@@ -172,15 +185,22 @@ class Lease:
             self._prune_a_little()
 
     def _beaten(self) -> None:
+        """Note that a heartbeat has reached the database."""
         now = elapsed()
-        # After a gap, an outage or our own absence, we know nothing of the others.
+        # If none has for a whole lease, the database was away, or this process did not run. Then
+        # the other workers may have been unable to send heartbeats too, so contact begins anew.
         if self._in_contact_since is None or now - self._last_beat > self._length:
             self._in_contact_since = now
         self._last_beat = now
         self._beat_at = now + self._beat_every
 
     def _look_after_peers(self) -> None:
-        """Declare those dead whose lease has run out, once we ourselves had one whole lease."""
+        """Declare workers dead whose lease has run out, and take back their rows.
+
+        This worker does so only after it has been in contact with the database for a whole lease:
+        after an outage of the database, all leases have run out though nobody is dead. A worker on
+        the same host that is proven dead by its lock file needs no such wait.
+        """
         now = elapsed()
         entitled_at = (self._in_contact_since or now) + self._length
         self._look_at = now + self._beat_every
@@ -207,7 +227,11 @@ class Lease:
         lock_file.forget(peer.name)
 
     def _sweep(self) -> None:
-        """Locks that nobody will release, and rows that nobody knows how to run."""
+        """Release locks that nobody else releases, and warn of rows that this worker cannot run.
+
+        The locks are those of upstream's workers that are too old, and those of workers of ours
+        that are no longer in the workers' table.
+        """
         self._sweep_at = elapsed() + SWEEP
         if claims.release_expired() + rescue.rescue_orphans(self._length):
             self._rows_to_run = True
@@ -220,12 +244,12 @@ class Lease:
             )
 
     def _prune_a_little(self) -> None:
-        """One batch at a time, so that a heartbeat is never late for it."""
+        """Delete one batch of what is too old: between two batches there may be a heartbeat."""
         self._prune_at = elapsed() + PRUNE
         try:
             if next(pruning.prune(conf.retention()), 0):
                 self._prune_at = elapsed() + 0.5
         except (DatabaseError, InterfaceError):
             raise
-        except Exception:  # a receiver of post_delete, as a rule: it must not end the worker
+        except Exception:  # usually of a receiver of post_delete, which must not end the worker
             logger.exception("Finished tasks are not pruned.")

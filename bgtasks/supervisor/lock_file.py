@@ -1,11 +1,12 @@
 """Proof, on one host, that a worker and all its children are gone.
 
-A worker holds a lock on a file of its own. Its children inherit the lock, and the system lets go
-of it when the last of them is dead, however they died. Whoever can take it need not wait for the
-lease: a worker that is started anew after a crash finds at once what the last one left.
+A worker locks a file of its own by flock(2). Its children inherit the lock, and the system releases
+it when the last of them is dead, however they died. If another worker can take the lock, it need
+not wait for the lease of the first: a worker that is restarted after a crash takes back at once the
+rows of the last one.
 
-Without such a file (another host or container, Windows, a folder that cannot be written) there is
-no proof, and the lease decides.
+Without such a file there is no proof, and the lease decides. That is so on another host, in another
+container, on Windows, and if the folder for temporary files cannot be written.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ def _path(name: str) -> Path:
 
 
 class Presence:
-    """A worker's own lock."""
+    """A worker's own lock: it is held for as long as the worker or a child of it lives."""
 
     def __init__(self) -> None:
         self._held: tuple[int, Path] | None = None
 
     def hold(self, name: str) -> None:
-        """Begin to be present under a name."""
+        """Take the lock of the worker of that name; nothing happens if that cannot be done."""
         self.let_go()
         if fcntl is None:
             return
@@ -42,7 +43,7 @@ class Presence:
             self._held = descriptor, _path(name)
 
     def let_go(self) -> None:
-        """Be so no longer."""
+        """Release the lock, and remove its file."""
         if self._held:
             descriptor, path = self._held
             self._held = None
@@ -51,7 +52,10 @@ class Presence:
 
 
 def gone(name: str) -> bool:
-    """Whether the worker of that name was on this host, and all its processes have ended."""
+    """Whether the worker of that name is proven dead: it was here, and its processes have ended.
+
+    False if that is not known.
+    """
     if fcntl is None:
         return False
     try:
@@ -68,6 +72,6 @@ def gone(name: str) -> bool:
 
 
 def forget(name: str) -> None:
-    """Remove what a worker that is gone left behind."""
+    """Remove the lock file of a worker that is dead."""
     with suppress(OSError):
         _path(name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Rows run one after another by this very thread, where no other thread can see them."""
+"""Runs rows one after another in the calling thread, for where no other thread can see them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 def cannot_share() -> str:
-    """Why only this very thread can see the rows; an empty text if others can too."""
+    """Why rows can be run by the calling thread only; an empty text if others can run them too."""
     if custom_runner():
         return "the project has a runner of its own"
     database = connection()
@@ -36,8 +36,8 @@ def cannot_share() -> str:
         return "the database is in this process's memory"
     if database.in_atomic_block:
         return "a transaction is open"
-    if hasattr(mail, "outbox"):  # set_up_test_environment() made it
-        return "this is a test: what tasks change in memory is to be seen"
+    if hasattr(mail, "outbox"):  # Django's setup_test_environment() has made it
+        return "this is a test, which should see what tasks change in memory"
     return ""
 
 
@@ -53,15 +53,16 @@ class OneByOne:
         self._options = options
         self._stopping = False
         self._wakeup = WakeUp()
-        # Not in a test or an open transaction, which have what is in them done and no more.
+        # In a test or inside a transaction only the rows are run that are there, so no cron lines.
         self._cron = Cron() if custom_runner() else None
 
     def stop(self, *_: object) -> None:
-        """Start nothing more. Safe in a signal handler, where an Event would not be."""
+        """Start no more rows. Safe in a signal handler, where `threading.Event.set` is not."""
         self._stopping = True
         self._wakeup.poke()
 
     def run(self) -> None:
+        """Run rows until it is stopped, the queue is drained, or the duration is over."""
         try:
             if custom_runner() or not cannot_share():
                 self._run_renewing()
@@ -71,7 +72,11 @@ class OneByOne:
             self._wakeup.close()
 
     def _run_renewing(self) -> None:
-        """Nobody else sees to these locks, which are dead to others after MAX_RUN_TIME."""
+        """Run rows, and renew their locks meanwhile.
+
+        Nothing else renews them here, and other workers take rows whose lock is older than
+        `MAX_RUN_TIME`.
+        """
         ended = threading.Event()
         locks = threading.Thread(
             target=self._renew_locks, args=[ended], name="bgtasks-locks", daemon=True
@@ -98,7 +103,7 @@ class OneByOne:
             self._wakeup.wait(max(0.0, min(self._options.sleep, rest, due)))
 
     def _run_next(self, queues: Sequence[str | None]) -> bool | None:
-        """Run one row; returns whether there was one, None if the database does not say."""
+        """Run one row. Returns whether there was one; None if the database does not answer."""
         try:
             if self._cron and self._cron.due_in() <= 0:
                 self._cron.run()

@@ -1,4 +1,4 @@
-"""What a worker is asked to end: runs whose tasks were called off while it had them."""
+"""Revocations: the runs that a worker is asked to end, as their tasks were revoked meanwhile."""
 
 from __future__ import annotations
 
@@ -8,29 +8,33 @@ from bgtasks.clock import elapsed
 from bgtasks.queue import outcomes
 from bgtasks.worker.shared_state import Marks
 
-# Seconds between looks, while anything is under way.
+# Seconds between two reads of the table of revocations, while a task runs.
 EVERY = 1.0
-# How long a row that had not begun may still do so: as long as none is started without asking
-# whether it is still ours (`worker.STALE`), and a little more.
+# For how many seconds a revoked row that has not begun may still begin. A worker that has claimed
+# a row less than `STALE` seconds ago starts it without asking whether the claim still holds; see
+# `bgtasks.worker.runner`. This is somewhat more.
 PENDING = 3.0
 
 
 class Revocations:
-    """The requests to one worker, until they are met or have no object."""
+    """The revocations for one worker, until their runs are marked, or cannot begin any more."""
 
     def __init__(self) -> None:
         self._look_at = 0.0
         self._until: dict[int, float] = {}
 
     def heed(self, worker: str, marks: Sequence[Marks]) -> list[Marks]:
-        """Mark what was revoked, if it is time to look for that.
+        """Mark the runs that were revoked, if it is time to read the table again.
 
         Args:
-            worker: its name.
-            marks: of all its processes.
+            worker: the worker's name.
+            marks: the marks of all its processes.
 
         Returns:
-            Those in which something was marked.
+            Those in which a run was marked.
+
+        Raises:
+            DatabaseError, InterfaceError: the database does not answer.
         """
         busy = [each for each in marks if each.busy]
         if not busy or elapsed() < self._look_at:

@@ -108,7 +108,7 @@ class EventLoop:
         self._fill()
 
     def _cancel(self) -> None:
-        why = "its worker was stopped, and it was cancelled while it ran"
+        why = "its worker was asked to end, and it was cancelled while it ran"
         for task, cancellation in self._runs.values():
             cancellation.why = cancellation.why or why
             task.cancel()
