@@ -1,5 +1,5 @@
-"""All that takes the place of django-background-tasks' own methods; `table` lists the whole of it.
+"""The replacements for methods of django-background-tasks; `table` lists all of them.
 
-Modules here import `bgtasks.calls` and what stands below that. Nothing else in bgtasks needs a
-patch to be in place: what a patch does, the rest of the package calls by its own name.
+Modules here import `bgtasks.calls` and what stands below that. The rest of bgtasks does not rely
+on the patches: it calls its own functions directly, and the patches call the same ones.
 """

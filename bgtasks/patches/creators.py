@@ -1,4 +1,4 @@
-"""``Task.creator`` and ``created_by`` for models with any primary key."""
+"""``Task.creator`` and ``CompletedTask.creator`` for models with any primary key."""
 
 from __future__ import annotations
 
@@ -11,15 +11,21 @@ from bgtasks.queue import creators
 
 
 class Creator:
-    """Takes the place of the generic foreign key, and uses it where it can."""
+    """A descriptor that replaces upstream's generic foreign key.
+
+    It uses that one for creators whose primary key fits into its column of integers.
+
+    Args:
+        generic: upstream's generic foreign key.
+    """
 
     def __init__(self, generic: Any) -> None:
         self._generic = generic
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_generic":  # not set yet, in a copy
+        if name == "_generic":  # it is not set yet while `copy` or `pickle` makes an instance
             raise AttributeError(name)
-        return getattr(self._generic, name)  # what prefetching looks for, for one
+        return getattr(self._generic, name)  # Django's prefetch_related, for example, reads some
 
     def __get__(self, row: Any, model: Any = None) -> Any:
         if row is None:

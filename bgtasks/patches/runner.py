@@ -1,7 +1,7 @@
-"""What takes the place of upstream's runner: one row at a time, in this process.
+"""The replacements for methods of upstream's runner, which runs one row at a time in this process.
 
-Our workers do not use it. Projects do that have a runner of their own, `process_tasks` in a test,
-and whoever calls upstream's ``tasks.run_task``.
+The workers of bgtasks do not use them. They are used by projects that have a runner of their own,
+by `process_tasks` in a test, and by whoever calls upstream's ``tasks.run_task``.
 """
 
 from __future__ import annotations
@@ -33,17 +33,20 @@ from bgtasks.running import executor
 from bgtasks.running.run import Run, Runs, claimed_here
 from bgtasks.tasks.current import CurrentTask
 
-# The rows that `get_task_to_run` has claimed, on their way through upstream's code to
-# `run_in_process`: their attempts are counted already. Keyed by the instances' identities.
+# The rows that `get_task_to_run` has claimed and that upstream's code has not yet handed to
+# `run_in_process`, by the `id()` of the instance. The claim has counted their attempt.
 _counted: WeakValueDictionary[int, Task] = WeakValueDictionary()
 
 
 def init_runner(runner: Any) -> None:
-    """Nothing to keep: the worker's name is asked for when it is needed."""
+    """Replaces upstream's `__init__`, which sets the worker's name. See `worker_name`."""
 
 
 def worker_name(runner: Any) -> str:
-    """Unique among hosts and processes, and a fork gets one of its own."""
+    """The name that the runner locks rows by. It is unique among hosts and processes.
+
+    It is made when it is first read in a process, so that a forked process gets its own.
+    """
     if own := runner.__dict__.get("_bgtasks_own_name"):
         return str(own)
     pid: int | None
@@ -56,11 +59,12 @@ def worker_name(runner: Any) -> str:
 
 
 def set_worker_name(runner: Any, name: str) -> None:
+    """Set a name instead of the one that `worker_name` makes."""
     runner.__dict__["_bgtasks_own_name"] = name
 
 
 def get_task_to_run(runner: Any, registry: Any, queue: str | None = None) -> Task | None:
-    """Claim the most urgent ready row; None if there is none, or no database."""
+    """Claim the most urgent row that is ready. None if there is none or the database is away."""
     try:
         claims.release_expired()
         queues = [queue] if queue else None
@@ -75,9 +79,19 @@ def get_task_to_run(runner: Any, registry: Any, queue: str | None = None) -> Tas
 
 
 def run_in_process(proxy: Any, row: Task | None = None, *args: Any, **kwargs: Any) -> None:
-    """Run a row here and record its ending; without a row, run the function with arguments.
+    """Run a row here and record its ending; without a row, run the task's function.
 
-    If a row waits for the same call, it is the one that is run, as ever.
+    If there is no row but one waits in the queue for the same call, that one is run, as upstream
+    does it.
+
+    Args:
+        proxy: the task.
+        row: its row, or None.
+        args: the positional arguments, if there is no row.
+        kwargs: the keyword arguments, if there is no row.
+
+    Raises:
+        BackgroundTaskError: the task has no function.
     """
     if proxy.task_function is None:
         raise BackgroundTaskError("Function is None, can't execute!")
@@ -86,13 +100,15 @@ def run_in_process(proxy: Any, row: Task | None = None, *args: Any, **kwargs: An
         row = _waiting_row(proxy, args, kwargs)
         counted = row is not None
     elif not row.locked_by or row.locked_by.startswith(db.WORKER_PREFIX):
-        # Read a while ago: nobody's then, or another worker's.
+        # The instance may be old: when it was read, nobody held the row, or another worker did. So
+        # the row has to be claimed now.
         counted = claims.claim_row(row, upstream.tasks._runner.worker_name)
         if not counted:
             upstream.logger.warning("Not running %s (id %s): another worker has it.", row, row.pk)
             return
     if row is None:
-        # Runs as a task does, and leaves no trace: there is no row to leave it on.
+        # The function runs as a task does, with an instance that is never saved. Nothing is
+        # recorded.
         params = enqueue.parameters(proxy.name, args, kwargs)
         row = Task(task_name=proxy.name, task_params=params)
         executor.run(Run(ClaimedRow(row), proxy.task_function, None, CurrentTask(row)))
@@ -103,6 +119,7 @@ def run_in_process(proxy: Any, row: Task | None = None, *args: Any, **kwargs: An
 
 
 def _waiting_row(proxy: Any, args: Any, kwargs: Any) -> Task | None:
+    """Claim the oldest row that waits in the queue for this call. None if there is none."""
     params = enqueue.parameters(proxy.name, args, kwargs)
     waiting = enqueue.waiting(enqueue.fingerprint(proxy.name, params), proxy.queue)
     row: Task | None = waiting.order_by("pk").first()
@@ -112,7 +129,7 @@ def _waiting_row(proxy: Any, args: Any, kwargs: Any) -> Task | None:
 
 
 def _settle(ending: Ending) -> None:
-    """Record an ending, if need be when the database is back."""
+    """Record an ending. If the database is away, wait for it."""
     kept = None
     while kept is None:
         try:
@@ -136,7 +153,7 @@ def _settle(ending: Ending) -> None:
 
 
 def run_task(registry: Any, task_name: Task | str, args: Any = None, kwargs: Any = None) -> None:
-    """Run a row, or a task by its name, in this process and to its end."""
+    """Run a row, or the task of that name with these arguments, in this process to its end."""
     if isinstance(task_name, Task):
         registry._bg_runner(registry._tasks[task_name.task_name], task_name)
     else:

@@ -27,9 +27,9 @@ class Patch:
     """One name that bgtasks replaces.
 
     Attributes:
-        owner: the class or module of upstream.
-        name: of the attribute.
-        value: what it becomes.
+        owner: the class, module or instance of upstream that has the name.
+        name: the name of the attribute.
+        value: what replaces it.
         why: what upstream's own does wrong, or cannot do.
     """
 
@@ -69,7 +69,7 @@ TABLE = [
     Patch(TaskManager, "locked", ours.locked,
           "a lock lasts as long as MAX_RUN_TIME says now, not when the process started"),
     Patch(TaskManager, "find_available", ours.find_available,
-          "it made a list of every row to take a few; failed rows and queues are left to SQL"),
+          "it made a list of every row to take a few; SQL leaves out failed rows, other queues"),
     Patch(TaskManager, "new_task", ours.new_task,
           "arguments are checked for JSON, and rows to be replaced are looked for in one queue"),
     Patch(TaskManager, "get_task", ours.get_task,
@@ -132,18 +132,23 @@ _installed = False
 
 
 def install() -> None:
-    """Replace all that the table lists. Once; `AppConfig.ready` calls it."""
+    """Replace all that the table lists. `BgtasksConfig.ready` calls it; a second call does nothing.
+
+    This also disconnects two receivers of upstream.
+    """
     global _installed
     if _installed:
         return
     _installed = True
     for patch in TABLE:
         setattr(patch.owner, patch.name, patch.value)
-    # They look after connections around every task, and under RUN_ASYNC close them by a
-    # CONN_MAX_AGE that is meant for requests. `bgtasks.running.isolation` does what is needed.
+    # With BACKGROUND_TASK_RUN_ASYNC these receivers clear the connections' logs of queries before
+    # each task, and close connections before and after it, by a CONN_MAX_AGE that is meant for
+    # requests. `bgtasks.running.isolation` does what is needed.
     for signal in (signals.task_started, signals.task_finished):
         for receiver in (signals.reset_queries, signals.close_old_connections):
             signal.disconnect(receiver)
-    # Declared before we were ready, by a models.py that imports its tasks.
+    # Tasks may have been declared before this ran, if a models.py imports its tasks. They get the
+    # name and the docstring of their function, as those do that are declared later.
     for proxy in upstream.tasks._tasks.values():
         functools.update_wrapper(proxy, proxy.task_function, updated=())
