@@ -11,8 +11,9 @@ from background_task.tasks import tasks as registry
 from django.core.files.storage import default_storage
 
 from signup.models import User
-from tests import needs, settings
-from tests.live.site import LiveSite
+from tests import settings
+from tests.harness import needs
+from tests.harness.site import LiveSite
 
 # As its entry point does where bgtasks is installed.
 pytest_plugins = ["bgtasks.pytest_plugin"]

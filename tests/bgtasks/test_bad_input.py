@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bgtasks.deployment import Deployment
+from tests.harness.deployment import Deployment
 
 WORK = "tests.bgtasks.project.tasks.work"
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.bgtasks.deployment import Deployment, eventually
+from tests.harness.deployment import Deployment
+from tests.harness.waiting import eventually
 
 
 def test_p9_a_stock_worker_never_runs_a_row_that_ours_holds(project: Deployment) -> None:

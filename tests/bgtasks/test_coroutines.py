@@ -17,7 +17,8 @@ from bgtasks.running import executor
 from bgtasks.running.run import Run
 from bgtasks.signals import task_finished, task_started
 from bgtasks.tasks.current import CurrentTask
-from tests.bgtasks.deployment import Deployment, eventually
+from tests.harness.deployment import Deployment
+from tests.harness.waiting import eventually
 
 Deploy = Callable[..., Deployment]
 

@@ -27,8 +27,10 @@ from bgtasks.supervisor.lease import Lease
 from bgtasks.tasks import crontab, policies
 from bgtasks.tasks.policies import Policy
 from bgtasks.worker.options import Options
-from tests.bgtasks.deployment import Deployment, eventually, kill_tree
-from tests.bgtasks.threads import in_threads
+from tests.harness.deployment import Deployment
+from tests.harness.process import kill_tree
+from tests.harness.threads import in_threads
+from tests.harness.waiting import eventually
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 BERLIN, LORD_HOWE = ZoneInfo("Europe/Berlin"), ZoneInfo("Australia/Lord_Howe")

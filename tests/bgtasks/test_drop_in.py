@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import settings
-from tests.process import ROOT
+from tests.harness.process import ROOT
 
 SETTINGS = """
 from urllib.parse import urlsplit

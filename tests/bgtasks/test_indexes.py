@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bgtasks.deployment import Database, Deployment
+from tests.harness.databases import Database
+from tests.harness.deployment import Deployment
 
 OWN_INDEXES = {"bgtasks_ready", "bgtasks_ready_in_queue", "bgtasks_held"}
 

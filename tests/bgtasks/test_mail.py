@@ -39,9 +39,9 @@ from bgtasks.mail import BackgroundEmailBackend, encryption, send, sending, valu
 from bgtasks.mail import message as messages
 from bgtasks.models import Mail
 from bgtasks.queue import mails
-from tests.bgtasks.deployment import Deployment
 from tests.bgtasks.project.mailing.messages import BYTES, secret_mail
-from tests.live.site import free_port
+from tests.harness.deployment import Deployment
+from tests.harness.servers import free_port
 
 Deploy = Callable[..., Deployment]
 APP = {"MORE_APPS": "tests.bgtasks.project.mailing"}

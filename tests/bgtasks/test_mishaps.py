@@ -46,8 +46,9 @@ from bgtasks.worker.wakeup import WakeUp
 from bgtasks.worker.worker import Worker
 from bgtasks.worker.workload import Workload
 from signup.tasks import discard_files as task
-from tests.bgtasks.deployment import Deployment, eventually
-from tests.bgtasks.threads import in_threads
+from tests.harness.deployment import Deployment
+from tests.harness.threads import in_threads
+from tests.harness.waiting import eventually
 
 Deploy = Callable[..., Deployment]
 needs_rows = pytest.mark.django_db(transaction=True)

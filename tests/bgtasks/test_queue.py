@@ -33,7 +33,7 @@ from bgtasks.worker.shared_state import Marks
 from bgtasks.worker.wakeup import WakeUp
 from bgtasks.worker.workload import Workload
 from signup.tasks import discard_files as task
-from tests.bgtasks.threads import in_threads
+from tests.harness.threads import in_threads
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NAMES = [task.name]

@@ -23,7 +23,7 @@ from bgtasks.supervisor.revocations import Revocations
 from bgtasks.worker import shared_state
 from bgtasks.worker.options import Options
 from bgtasks.worker.shared_state import Marks
-from tests.process import ROOT
+from tests.harness.process import ROOT
 
 NAME = "bg~000000000000"
 HOLD = f"""

@@ -6,7 +6,8 @@ import json
 import sqlite3
 from contextlib import closing
 
-from tests.bgtasks.deployment import Deployment, eventually
+from tests.harness.deployment import Deployment
+from tests.harness.waiting import eventually
 
 
 def test_a_locked_database_is_waited_for(project: Deployment) -> None:

@@ -36,7 +36,7 @@ from bgtasks.testing import (
     enqueued,
     run_pending,
 )
-from tests.process import ROOT
+from tests.harness.process import ROOT
 
 NAME = "tests.bgtasks.test_testing"
 ran: list[Any] = []

@@ -16,8 +16,9 @@ from django.db import connection, transaction
 from bgtasks.queue import listen, notify
 from bgtasks.worker.wakeup import WakeUp
 from signup.tasks import discard_files as task
-from tests.bgtasks.deployment import Deployment, eventually
-from tests.process import Process
+from tests.harness.deployment import Deployment
+from tests.harness.process import Process
+from tests.harness.waiting import eventually
 
 Deploy = Callable[..., Deployment]
 SELDOM = ("--sleep", "600")

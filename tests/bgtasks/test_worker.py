@@ -10,8 +10,9 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from tests.bgtasks.deployment import Deployment, children, eventually, kill_tree, state, thaw
-from tests.process import ROOT
+from tests.harness.deployment import Deployment
+from tests.harness.process import ROOT, children, kill_tree, state, thaw
+from tests.harness.waiting import eventually
 
 Deploy = Callable[..., Deployment]
 

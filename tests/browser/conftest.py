@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from tests import needs
-from tests.process import ROOT
+from tests.harness import needs
+from tests.harness.process import ROOT
 
 SCREENSHOTS = ROOT / "var" / "screenshots"
 

@@ -27,8 +27,9 @@ from bgtasks.dialects.celery import AsyncResult, shared_task
 from bgtasks.models import Attempt, CallOptions, Outcome
 from bgtasks.queue import progress
 from bgtasks.tasks import policies
-from tests.bgtasks.deployment import Deployment, children
 from tests.conftest import run_queued
+from tests.harness.deployment import Deployment
+from tests.harness.process import children
 
 APP = "tests.bgtasks.project.celeryapp"
 MORE = {"MORE_APPS": APP}

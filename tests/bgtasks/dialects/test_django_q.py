@@ -24,9 +24,10 @@ from bgtasks import exceptions
 from bgtasks.dialects import django_q
 from bgtasks.dialects.django_q import async_task, fetch, result
 from bgtasks.models import Attempt, CallOptions, Outcome
-from tests.bgtasks.deployment import Deployment, children
 from tests.bgtasks.project.qapp import tasks as app
 from tests.conftest import run_queued
+from tests.harness.deployment import Deployment
+from tests.harness.process import children
 
 APP = "tests.bgtasks.project.qapp"
 MORE = {"MORE_APPS": APP}

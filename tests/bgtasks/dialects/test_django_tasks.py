@@ -32,8 +32,9 @@ from bgtasks.models import Attempt, CallOptions, Outcome
 from bgtasks.tasks import policies
 from bgtasks.tasks.decorator import background
 from bgtasks.testing import eager
-from tests.bgtasks.deployment import Deployment, eventually
 from tests.conftest import run_queued
+from tests.harness.deployment import Deployment
+from tests.harness.waiting import eventually
 
 if django.VERSION >= (6,):
     from django import tasks as framework

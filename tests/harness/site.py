@@ -2,61 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import email
-import email.policy
 import os
-import queue
 import re
-import socket
-import subprocess
 import sys
-import uuid
-from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from tests import settings
-from tests.process import ROOT, Process
+from tests.harness.databases import Database
+from tests.harness.process import Process, run
+from tests.harness.servers import Mailbox
 
 PASSWORD = "quite-Long-99"
-
-
-class Mailbox:
-    """A real SMTP server; what it takes can be awaited."""
-
-    def __init__(self, port: int = 0, seconds_a_mail: float = 0) -> None:
-        self._seconds = seconds_a_mail
-        self._mails: queue.Queue[EmailMessage] = queue.Queue()
-        self._controller = Controller(self, hostname="127.0.0.1", port=port or free_port())
-        self._controller.start()
-        self.url = f"smtp://127.0.0.1:{self._controller.port}"
-
-    async def handle_DATA(  # noqa: N802  aiosmtpd calls it so
-        self, server: SMTP, session: Session, envelope: Envelope
-    ) -> str:
-        await asyncio.sleep(self._seconds)
-        content = envelope.content
-        assert isinstance(content, bytes)
-        message = email.message_from_bytes(content, policy=email.policy.default)
-        assert isinstance(message, EmailMessage)
-        self._mails.put(message)
-        return "250 OK"
-
-    def next_to(self, address: str, timeout: float = 60) -> EmailMessage:
-        """Wait for the next mail to an address; others before it are dropped."""
-        while True:
-            mail = self._mails.get(timeout=timeout)
-            if mail["To"] == address:
-                return mail
-
-    def close(self) -> None:
-        self._controller.stop()
 
 
 class LiveSite:
@@ -83,7 +42,7 @@ class LiveSite:
         }  # fmt: skip
         if settings.DATABASE == "postgresql":
             # Where web and worker share no disk, nothing may ask for a path.
-            self.env["STORAGE_BACKEND"] = "tests.storage.DisklessStorage"
+            self.env["STORAGE_BACKEND"] = "tests.harness.storage.DisklessStorage"
             self.env["STORAGE_OPTIONS"] = f'{{"folder": "{self.media}"}}'
 
     def start(self) -> None:
@@ -103,10 +62,7 @@ class LiveSite:
 
     def manage(self, *arguments: str) -> str:
         """Run a management command to its end, and return what it printed."""
-        done = subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=ROOT, env=self.env, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        done = run(sys.executable, "manage.py", *arguments, env=self.env)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
@@ -133,26 +89,6 @@ class LiveSite:
         self.database.drop()
 
 
-class Database:
-    """A database of the kind under test, gone when it is dropped."""
-
-    def __init__(self, folder: Path) -> None:
-        self._name = f"signup_live_{uuid.uuid4().hex}"
-        if settings.DATABASE == "sqlite":
-            self.url = f"sqlite:///{folder}/db.sqlite3"
-        else:
-            self._administer(f"CREATE DATABASE {self._name}")
-            self.url = f"{settings.POSTGRES_URL.rpartition('/')[0]}/{self._name}"
-
-    def drop(self) -> None:
-        if settings.DATABASE == "postgresql":
-            self._administer(f"DROP DATABASE {self._name} WITH (FORCE)")
-
-    def _administer(self, statement: str) -> None:
-        with psycopg.connect(settings.POSTGRES_URL, autocommit=True) as connection:
-            connection.execute(statement)
-
-
 class Visitor(httpx.Client):
     """Somebody with a browser's manners: fills in forms, keeps cookies."""
 
@@ -168,9 +104,3 @@ class Visitor(httpx.Client):
 
     def log_in(self, name: str) -> httpx.Response:
         return self.submit("/login/", username=name, password=PASSWORD)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""A real process whose output can be awaited, line by line."""
+"""Real processes: their output, awaited line by line, and what the system says of them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,28 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
+
+
+def run(
+    *command: str | Path, env: Mapping[str, str], cwd: Path = ROOT, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, with nothing to read, whatever its status is."""
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout,
+    )
 
 
 class Process:
@@ -100,3 +117,34 @@ class Process:
             if pipe:
                 pipe.close()
         return code
+
+
+def children(pid: int) -> list[int]:
+    """The child processes of a process."""
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def state(pid: int) -> str:
+    """The state of a process as ``ps`` shows it; empty if there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return ""
+
+
+def thaw(pids: Sequence[int]) -> None:
+    """Let stopped processes go on, the children before their supervisor.
+
+    They have not heard yet what that is about to learn.
+    """
+    for pid in reversed(pids):
+        os.kill(pid, signal.SIGCONT)
+
+
+def kill_tree(pid: int) -> None:
+    for victim in (*children(pid), pid):
+        with suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
