@@ -1,10 +1,10 @@
 """Background tasks for Django: ``from bgtasks import background``.
 
-A function decorated with :func:`background` writes a row when it is called;
-``manage.py process_tasks`` runs the row later. ``function.now(...)`` runs it here.
+A call of a function that is decorated with :func:`background` writes a row into the database, and
+``manage.py process_tasks`` runs that row later. ``function.now(...)`` runs the function here.
 
-Task modules import from this package and from nowhere below it but the dialects, so that the
-engine can change while they do not.
+A project's task modules should import from this package and from `bgtasks.dialects`, and from no
+other module below. Those may change in any release.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Django imports this package before there are models; its names are asked for after that.
+    # Django imports this package before models can be imported. So a name is imported only when
+    # somebody asks for it.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"bgtasks.{_HOMES[name]}"), name)

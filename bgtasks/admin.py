@@ -1,5 +1,8 @@
-"""The pages of tasks are those of django-background-tasks, with its two actions mended; beside
-them what we keep ourselves, to read."""
+"""The Django admin of tasks, attempts, outcomes and workers.
+
+The pages of tasks and completed tasks are those of django-background-tasks, with its two actions
+mended and with fewer permissions. The other pages show our own tables and change nothing.
+"""
 
 from __future__ import annotations
 
@@ -17,34 +20,37 @@ from bgtasks.queue import claims
 
 @admin.action(description="priority += 1")
 def inc_priority(modeladmin: Any, request: Any, queryset: Any) -> None:
-    """Raise the priority of what still waits, whatever the page showed."""
+    """Raise the priority of the chosen rows by one, from what the database has at that moment."""
     claims.change_priority(queryset, 1)
 
 
 @admin.action(description="priority -= 1")
 def dec_priority(modeladmin: Any, request: Any, queryset: Any) -> None:
-    """Lower the priority of what still waits, whatever the page showed."""
+    """Lower the priority of the chosen rows by one, from what the database has at that moment."""
     claims.change_priority(queryset, -1)
 
 
-# What may be changed of a row that waits: when and where it runs, not what.
+# The fields of a row that may be changed: they say when it runs and who runs it, not what runs.
 CHANGEABLE = {"priority", "queue", "repeat", "repeat_until", "run_at", "verbose_name"}
 
 
 def readonly_fields(self: Any, request: Any, obj: Any = None) -> list[str]:
-    """All but `CHANGEABLE`: who may change a row must not be able to run any task with any
-    arguments by it."""
+    """All fields but those of `CHANGEABLE`.
+
+    If the name or the arguments could be changed, whoever has the permission to change rows could
+    run any task with any arguments.
+    """
     return [field.name for field in self.opts.fields if field.name not in CHANGEABLE]
 
 
 def nobody(self: Any, request: Any, obj: Any = None) -> bool:
-    """Rows are written by calls, and completed ones by workers."""
+    """A permission that nobody has: calls write the rows, and workers the completed ones."""
     return False
 
 
 @admin.display(description="error")
 def error(row: Any) -> str:
-    """In words: Django's icon for yes is green, and an error is no success."""
+    """Whether a row has an error, as a word: Django's icon for True is a green tick."""
     return "yes" if row.has_error() else ""
 
 
@@ -57,8 +63,8 @@ CompletedTaskAdmin.has_add_permission = nobody
 CompletedTaskAdmin.has_change_permission = nobody
 
 
-class ToRead(admin.ModelAdmin):
-    """A list and its rows, which only the engine writes."""
+class ReadOnlyAdmin(admin.ModelAdmin):
+    """The admin of a table that only bgtasks itself writes."""
 
     def has_add_permission(self, request: Any, obj: Any = None) -> bool:
         return False
@@ -71,17 +77,21 @@ class ToRead(admin.ModelAdmin):
 
 
 @admin.register(Worker)
-class WorkerAdmin(ToRead):
+class WorkerAdmin(ReadOnlyAdmin):
     list_display = ("name", "host", "pid", "processes", "threads", "started_at", "heartbeat_at")
 
 
 def _name(rows: Any, key: str) -> Subquery:
-    """SQL for the task's name of the row that a column refers to."""
+    """SQL for the task name of the row whose id stands in the column `key`."""
     return Subquery(rows.filter(pk=OuterRef(key)).values("task_name")[:1])
 
 
-class Named(ToRead):
-    """With the name of the task, which stands in the row alone."""
+class TaskNameAdmin(ReadOnlyAdmin):
+    """The admin of a table that has ids of tasks; it shows their names too.
+
+    Attributes:
+        name: SQL for the name of the task.
+    """
 
     name: Any
 
@@ -94,7 +104,7 @@ class Named(ToRead):
 
 
 @admin.register(Outcome)
-class OutcomeAdmin(Named):
+class OutcomeAdmin(TaskNameAdmin):
     name = _name(CompletedTask.objects, "completed_id")
     list_display = ("task_id", "task_name", "state", "attempts", "finished_at", "completed_id")
     list_filter = ("state",)
@@ -103,7 +113,7 @@ class OutcomeAdmin(Named):
 
 
 @admin.register(Attempt)
-class AttemptAdmin(Named):
+class AttemptAdmin(TaskNameAdmin):
     name = Coalesce(
         _name(Task.objects, "task_id"),
         Subquery(
@@ -117,7 +127,7 @@ class AttemptAdmin(Named):
 
     @admin.display(description="error")
     def story(self, row: Attempt) -> str:
-        return format_html("<pre>{}</pre>", row.error)  # a traceback lives by its indentation
+        return format_html("<pre>{}</pre>", row.error)  # <pre> keeps a traceback's indentation
 
     list_filter = ("state",)
     search_fields = ("=task_id", "error")

@@ -6,19 +6,19 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.db.models.signals import post_migrate
 
-# django-background-tasks names no default_auto_field. Its tables were made with
-# AutoField, so under Django 6's BigAutoField `makemigrations` would want to write a
-# migration into site-packages. Set here, on the class: apps are created in the
-# order of INSTALLED_APPS, models are imported only after all of them.
+# django-background-tasks sets no default_auto_field, and its tables were made with AutoField. The
+# default of Django 6 is BigAutoField, so `makemigrations` would write a migration into
+# site-packages. It is set on the class, before Django imports any models: Django first creates the
+# configs of all apps, which imports this module, and then imports the models.
 BackgroundTasksAppConfig.default_auto_field = "django.db.models.AutoField"
 
 
-# The modules of ours that declare tasks. A worker imports them with every app's ``tasks.py``.
+# The modules of bgtasks that declare tasks. A worker imports them with every app's ``tasks.py``.
 OWN_TASKS = ("bgtasks.dialects.django_q", "bgtasks.mail")
 
 
 class BgtasksConfig(AppConfig):
-    # Django takes the only AppConfig of this module, and there is an imported one.
+    # This module has two AppConfigs, as it imports one. This is the one for Django to use.
     default = True
     name = "bgtasks"
     verbose_name = "Background task runs"
@@ -40,14 +40,15 @@ class BgtasksConfig(AppConfig):
         table.install()
         registry.add_modules(*OWN_TASKS)
         checks.register_all()
-        post_migrate.connect(_put_right, sender=self)
+        post_migrate.connect(_restore_tables, sender=self)
 
 
-def _put_right(using: str, **_: Any) -> None:
-    """After every `migrate`, unless ours is undone: then the stock indexes are meant to be there.
+def _restore_tables(using: str, **_: Any) -> None:
+    """After every `migrate`, restore the indexes and the sequences of the task tables.
 
-    A SQLite table that was remade, or a dump that was restored, has those of its models. Its ids
-    may begin anew as well.
+    If SQLite has remade a table, or a dump was restored, the tables have the indexes that the
+    models declare, and their ids may begin at 1 again. `migrate bgtasks zero` restores upstream's
+    indexes, and then this leaves them alone.
     """
     from bgtasks.queue import indexes, sequences
 

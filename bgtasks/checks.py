@@ -1,4 +1,7 @@
-"""What ``manage.py check`` tells before a worker or a visitor finds out. Documented by id."""
+"""The checks of ``manage.py check``: they find mistakes before a worker or a visitor does.
+
+The page docs/reference.md lists them by their ids.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,7 @@ QUEUED_MAIL = "bgtasks.mail.BackgroundEmailBackend"
 
 
 def register_all() -> None:
+    """Register all checks with Django."""
     register(apps_in_order)
     register(database_supported)
     register(settings_make_sense)
@@ -39,7 +43,7 @@ def register_all() -> None:
 
 
 def apps_in_order(**kwargs: Any) -> list[CheckMessage]:
-    """Django takes a command from the first app that has it."""
+    """bgtasks must stand before upstream: Django takes a command from the first app that has it."""
     order = [app.name for app in apps.get_app_configs()]
     if order.index("bgtasks") < order.index("background_task"):
         return []
@@ -54,6 +58,7 @@ def apps_in_order(**kwargs: Any) -> list[CheckMessage]:
 
 
 def database_supported(**kwargs: Any) -> list[CheckMessage]:
+    """The task tables must be in PostgreSQL, or in a SQLite that knows RETURNING."""
     vendor = connection().vendor
     if vendor == "postgresql":
         return []
@@ -74,7 +79,7 @@ def database_supported(**kwargs: Any) -> list[CheckMessage]:
 
 
 def settings_make_sense(**kwargs: Any) -> list[CheckMessage]:
-    """A worker that is told nonsense should not find out in the middle of the night."""
+    """Settings of bgtasks must be numbers and timedeltas, within their limits."""
     wrong = []
     readers: tuple[tuple[str, Callable[[], float], float], ...] = (
         ("BGTASKS_LEASE", conf.lease, 1),
@@ -103,10 +108,11 @@ def settings_make_sense(**kwargs: Any) -> list[CheckMessage]:
 
 
 def mails_can_be_sent(**kwargs: Any) -> list[CheckMessage]:
-    """A reset that cannot be mailed should not be noticed by who waits for it."""
+    """If mails go through the queue, the worker must be able to encrypt them and to send them."""
     mailers = getattr(settings, "MAILERS", None) or {}
     named = [mailer.get("BACKEND") for mailer in mailers.values()]
-    with warnings.catch_warnings():  # from Django 6.1 on, that it is deprecated: not our affair
+    with warnings.catch_warnings():
+        # Django 6.1 warns of EMAIL_BACKEND, which is deprecated. Reading it is no reason to warn.
         warnings.simplefilter("ignore")
         used = named or [getattr(settings, "EMAIL_BACKEND", None)]
     if QUEUED_MAIL not in used:
@@ -126,7 +132,7 @@ def mails_can_be_sent(**kwargs: Any) -> list[CheckMessage]:
             Error(
                 f"BGTASKS_EMAIL_BACKEND is {QUEUED_MAIL} itself: each mail would be queued again "
                 "and again.",
-                hint="Name the backend there that really sends.",
+                hint="Name there a backend that really sends.",
                 id="bgtasks.E005",
             )
         )
@@ -134,6 +140,7 @@ def mails_can_be_sent(**kwargs: Any) -> list[CheckMessage]:
 
 
 def not_eager(**kwargs: Any) -> list[CheckMessage]:
+    """Production must not run tasks inside requests; checked with ``--deploy`` only."""
     if not conf.eager():
         return []
     return [
@@ -146,7 +153,7 @@ def not_eager(**kwargs: Any) -> list[CheckMessage]:
 
 
 def sqlite_file(**kwargs: Any) -> list[CheckMessage]:
-    """Where SQLite keeps the rows decides who can see them, and whether locks hold."""
+    """SQLite's file must be one that other processes can see, and on a disk whose locks hold."""
     database = connection()
     if database.vendor != "sqlite":
         return []
@@ -190,7 +197,15 @@ def network_filesystem(path: Path, mounts: Path = Path("/proc/mounts")) -> str:
 def connections_suffice(
     databases: Any = None, options: Options | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """One for each thread of a child, its keeper, all its coroutines, and the supervisor."""
+    """A worker needs no more connections than PostgreSQL, or the pool, allows.
+
+    It needs one for the supervisor, and for each child one for each thread, one for the keeper, and
+    one for all coroutines if the project has tasks that are coroutines.
+
+    Args:
+        databases: the aliases that may be asked; without ours nothing is checked.
+        options: the worker's; None for those of ``process_tasks`` without arguments.
+    """
     if alias() not in (databases or []) or connection().vendor != "postgresql":
         return []
     options = options or Options(threads=conf.threads())
@@ -222,7 +237,11 @@ def connections_suffice(
 
 
 def ids_last(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """The ids are int4 and every task takes two: at a million a day they last six years."""
+    """Of the ids of the task tables, at most half are used up.
+
+    They are of PostgreSQL's type int4, so there are 2,147,483,647 of them. At a million tasks a day
+    a table uses them up in six years.
+    """
     if alias() not in (databases or []) or connection().vendor != "postgresql":
         return []
     messages: list[CheckMessage] = []
@@ -243,7 +262,7 @@ def ids_last(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
                 CheckWarning(
                     f"{used / INT4:.0%} of the ids of table {table} are used up.",
                     hint=f"Change its column: ALTER TABLE {table} ALTER COLUMN id TYPE bigint, and "
-                    "its sequence AS bigint; it needs the table for itself for a while.",
+                    "its sequence AS bigint. That locks the table for a while.",
                     id="bgtasks.W004",
                 )
             )

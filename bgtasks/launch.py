@@ -1,4 +1,4 @@
-"""Which way the worker runs here, and what is looked at before it does."""
+"""Starts the worker: checks what it needs, and chooses whether it forks children."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ logger = logging.getLogger(__name__)
 
 
 def launch(options: Options, fork: bool = True) -> None:
-    """Import the tasks and run the worker, in children if that can work here.
+    """Import the tasks and run the worker until it ends, with children if they can work here.
+
+    Args:
+        options: the options of ``process_tasks``.
+        fork: whether children may be forked.
 
     Raises:
         NotMigrated: the tables are not there.
@@ -51,7 +55,10 @@ def launch(options: Options, fork: bool = True) -> None:
 
 
 def _watch(error: TaskModuleError) -> None:
-    """Have the reloader look at the files that an import failed in, for they are not imported."""
+    """Have the reloader watch the files in which an import has failed.
+
+    It watches imported modules, and these are none.
+    """
 
     def fail() -> None:
         raise error.__cause__ or error
@@ -61,7 +68,9 @@ def _watch(error: TaskModuleError) -> None:
 
 
 def require_tables() -> None:
-    """Check that the database is migrated. One that cannot be reached is waited for later.
+    """Check that the database is migrated.
+
+    If it cannot be reached, this only logs that: the worker will wait for it.
 
     Raises:
         NotMigrated: it is not.
@@ -81,7 +90,10 @@ def require_tables() -> None:
 
 
 def _run_here(runner: one_by_one.OneByOne | in_process.InProcess) -> None:
-    """Run in this process; SIGTERM and SIGINT let the running task finish, where they can."""
+    """Run in this process. SIGTERM, SIGINT and SIGTSTP stop it after the task that runs.
+
+    In another thread than the main one, Python allows no signal handlers.
+    """
     if threading.current_thread() is not threading.main_thread():
         runner.run()
         return

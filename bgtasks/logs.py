@@ -1,4 +1,4 @@
-"""The worker's own words, and ``--log-std``: what tasks print goes to the log."""
+"""The log of the worker, and ``--log-std``, which sends what tasks print to the log."""
 
 from __future__ import annotations
 
@@ -10,28 +10,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-# The name under which django-background-tasks logs it; projects configure that.
+# The logger for what tasks print has upstream's name, because projects have configured that.
 logger = logging.getLogger("background_task.management.commands.process_tasks")
 
 
-def speak() -> None:
-    """Show what the worker says of itself where the project has not configured logging.
+def show_worker_log() -> None:
+    """Show the worker's log on stderr, from INFO on, if the project has not configured logging.
 
-    Else nobody would hear that it has started, or what it waits for when it is told to end.
+    Otherwise nobody would see that it has started, or what it waits for when it is stopped.
     """
-    ours = logging.getLogger("bgtasks")
-    if not ours.hasHandlers():
+    worker_log = logging.getLogger("bgtasks")
+    if not worker_log.hasHandlers():
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        ours.addHandler(handler)
-        ours.setLevel(logging.INFO)
+        worker_log.addHandler(handler)
+        worker_log.setLevel(logging.INFO)
 
 
 class LogStream(io.TextIOBase):
-    """A stream that logs each line.
+    """A stream that logs each line that is written to it.
 
-    A handler that itself writes to the stream, as logging's handler of last resort does, gets
-    the original: otherwise each line would log another, without end.
+    A logging handler may itself write to this stream, as logging's handler of last resort does.
+    What it writes goes to the original stream: to log it would call the handler again, without end.
+
+    Args:
+        level: the level of the lines in the log.
+        original: the stream that this one replaces.
     """
 
     def __init__(self, level: int, original: TextIO) -> None:
@@ -67,7 +71,7 @@ class LogStream(io.TextIOBase):
 
 @contextmanager
 def std_to_log(wanted: bool) -> Iterator[None]:
-    """Redirect stdout and stderr to the log, if wanted, and back again."""
+    """Send stdout and stderr to the log within this context, if that is wanted."""
     before = sys.stdout, sys.stderr
     if wanted:
         sys.stdout = LogStream(logging.INFO, before[0])

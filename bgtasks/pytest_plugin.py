@@ -1,7 +1,7 @@
-"""The fixture `bgtasks` for pytest: what `bgtasks.testing` has.
+"""The pytest fixture `bgtasks`, which gives a test the module `bgtasks.testing`.
 
-pytest loads this by its entry point, also in projects without Django and before there are
-settings. So nothing is imported before a test asks for the fixture.
+pytest loads this by its entry point, also in projects without Django, and before Django's settings
+are there. So nothing of bgtasks is imported before a test asks for the fixture.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import pytest
 
 @pytest.fixture
 def bgtasks() -> ModuleType:
-    """Run what waits, and look at what was enqueued: the functions of `bgtasks.testing`.
+    """The module `bgtasks.testing`, which runs waiting rows and lists what was enqueued.
 
-    It gives no access to the database; the test has its own, by the mark ``django_db``, a fixture
-    or a `TestCase`.
+    It gives no access to the database. The test needs that by the mark ``django_db``, by a fixture
+    or by a `TestCase`.
     """
     return import_module("bgtasks.testing")

@@ -1,7 +1,7 @@
-"""For the tests of a project: run what waits, here and now, and look at what was enqueued.
+"""For the tests of a project: run waiting rows here and now, and look at what was enqueued.
 
-Everything here works on the connection of the calling thread, so that it may be used inside the
-transaction that a `TestCase` rolls back. Nothing else of bgtasks needs this module.
+Everything here uses the connection of the calling thread. So it works inside the transaction that
+a `TestCase` rolls back.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 LISTED = 20
 
 
-# --- running what waits
+# --- running rows
 
 
 def run_pending(
@@ -54,25 +54,29 @@ def run_pending(
     at: datetime | None = None,
     limit: int = LIMIT,
 ) -> list[AsyncResult]:
-    """Run what is ready, and what that enqueues, until nothing is; here, one after the other.
+    """Run the rows that are ready, and those that they enqueue, until no row is ready.
+
+    They run in this thread, one after another, in the order in which a worker would take them.
 
     Args:
-        queue: only rows of this one; None for all.
-        raise_failures: raise what a task raises, after it is recorded. Else it is recorded only,
-            and the others are run.
-        include_later: run what is for later too: delays, further attempts. Of a repeating row
-            one run; the next repetition stays.
-        at: as if it were then: Django's ``timezone.now()`` says so meanwhile.
-        limit: the most rows that are run.
+        queue: run only rows of this queue; None for all queues.
+        raise_failures: whether to raise what a task raises, after it is recorded. False only
+            records it, and runs the other rows.
+        include_later: whether to run rows that are not due yet too: those with a delay, and
+            further attempts. A repeating row is run once; its next repetition stays in the queue.
+        at: the time that Django's ``timezone.now()`` returns meanwhile, so that rows are due that
+            would be due then; None: the time is not changed.
+        limit: the most rows to run.
 
     Returns:
-        The results of what was run, in that order; one for each run.
+        The results, one for each run, in the order of the runs.
 
     Raises:
-        AssertionError: there is always more to run.
-        TaskModuleError: a ``tasks.py`` that cannot be imported.
+        AssertionError: after `limit` runs there was still a row to run.
+        TaskModuleError: a ``tasks.py`` cannot be imported.
+        Exception: whatever a task raises, if `raise_failures`.
     """
-    registry.autodiscover()  # as a worker does: rows may name what nobody here has imported
+    registry.autodiscover()  # the test may not have imported the tasks that the rows name
     ran: list[AsyncResult] = []
     repeated: set[str] = set()
     with _clock_at(at):
@@ -80,7 +84,7 @@ def run_pending(
             if len(ran) >= limit:
                 raise AssertionError(_endless(limit, row))
             if not claims.claim_row(row, CLAIM):
-                continue  # another thread was faster
+                continue  # another thread has claimed it meanwhile
             if row.repeat > 0:
                 repeated.add(row.task_hash)
             failure = inline.run(claimed_here(row))
@@ -102,7 +106,7 @@ def _clock_at(moment: datetime | None) -> Iterator[None]:
 
 
 def _next(queue: str | None, include_later: bool, repeated: set[str]) -> Task | None:
-    """What a worker would take next, now or when it is due."""
+    """The row that a worker would take next; with `include_later`, also one that is not due yet."""
     rows = claims.free().filter(task_name__in=registry.names())
     if queue:
         rows = rows.filter(queue=queue)
@@ -116,16 +120,16 @@ def _next(queue: str | None, include_later: bool, repeated: set[str]) -> Task | 
 
 def _advice(row: Task) -> str:
     return (
-        f"Raised by task {row.task_name} (id {row.pk}, attempt {row.attempts}). To have it only "
-        "recorded, as a worker does, and the test go on: run_pending(raise_failures=False)."
+        f"Raised by task {row.task_name} (id {row.pk}, attempt {row.attempts}). If it should only "
+        "be recorded, as a worker does, and the test go on: run_pending(raise_failures=False)."
     )
 
 
 def _endless(limit: int, row: Task) -> str:
     return (
         f"{limit} rows were run, and {call_of(row)} is still to be run. Does a task enqueue "
-        "itself again and again, or snooze for ever? If so many are meant, give run_pending a "
-        "higher limit."
+        "itself again and again, or snooze for ever? If the test needs so many, give run_pending "
+        "a higher limit."
     )
 
 
@@ -135,11 +139,11 @@ def _endless(limit: int, row: Task) -> str:
 def eager(propagate: bool = True) -> override_settings:
     """Run each task inside the call that enqueues it.
 
-    A context manager, and a decorator of functions and of Django's test cases. It holds for all
-    threads, as the setting `BGTASKS_EAGER` does.
+    The result is a context manager, and a decorator of functions and of Django's test cases. It
+    affects all threads, as it changes the setting `BGTASKS_EAGER`.
 
     Args:
-        propagate: raise what a task raises to the caller, after it is recorded.
+        propagate: whether the call raises what its task raises, after it is recorded.
     """
     return override_settings(BGTASKS_EAGER=True, BGTASKS_EAGER_PROPAGATES=propagate)
 
@@ -152,9 +156,13 @@ class Enqueued:
     """A call that was enqueued.
 
     Attributes:
-        id: of its row, and of its result.
-        name: what rows call the task.
-        queue: None for the default one.
+        id: the id of its row, and so of its result.
+        name: the name of the task.
+        args: the positional arguments.
+        kwargs: the keyword arguments.
+        queue: the name of the queue; None for the default one.
+        priority: as the row has it.
+        run_at: the time before which it does not run.
     """
 
     id: int
@@ -176,8 +184,9 @@ def enqueued(task: Any = None, /, **filters: Any) -> list[Enqueued]:
     """The calls that wait in the queue, in the order in which they were enqueued.
 
     Args:
-        task: only calls of this one: the task itself, or the name that its rows carry.
-        filters: only rows that match, as in a filter of Django's: ``queue="mail"``.
+        task: the task whose calls are wanted, or its name; None for all tasks.
+        filters: conditions that the rows must fulfil, as for Django's ``filter()``:
+            ``queue="mail"``.
 
     Raises:
         LookupError: no task has that name.
@@ -189,13 +198,22 @@ def enqueued(task: Any = None, /, **filters: Any) -> list[Enqueued]:
 
 
 def assert_enqueued(task: Any, /, *args: Any, times: int | None = 1, **kwargs: Any) -> Enqueued:
-    """Fail unless a call of a task waits in the queue; returns it, the first of them.
+    """Fail unless a call of a task waits in the queue.
 
     Args:
-        task: the task itself, or the name that its rows carry.
-        args: the arguments of the call, and `kwargs`. Without any, a call with whatever arguments
-            will do.
-        times: how often exactly; None: once or more often.
+        task: the task, or its name.
+        args: the positional arguments of the call. Without `args` and `kwargs`, calls with any
+            arguments count.
+        times: how many such calls must wait; None: at least one.
+        kwargs: the keyword arguments of the call.
+
+    Returns:
+        The call; the first of them if there are several.
+
+    Raises:
+        AssertionError: there are not so many such calls.
+        LookupError: no task has that name.
+        ValueError: `times` is below 1.
     """
     if times is not None and times < 1:
         raise ValueError("times is 1 or more. For none: assert_nothing_enqueued(task).")
@@ -218,8 +236,12 @@ def assert_nothing_enqueued(task: Any = None, /, **filters: Any) -> None:
     """Fail if a call waits in the queue.
 
     Args:
-        task: only calls of this one count.
-        filters: only rows that match count, as of `enqueued`.
+        task: the task whose calls count, or its name; None for all tasks.
+        filters: conditions that the rows must fulfil to count, as for `enqueued`.
+
+    Raises:
+        AssertionError: there is such a call.
+        LookupError: no task has that name.
     """
     if calls := enqueued(task, **filters):
         raise AssertionError(f"Nothing was to be enqueued. {_listed(calls)}")
@@ -227,10 +249,10 @@ def assert_nothing_enqueued(task: Any = None, /, **filters: Any) -> None:
 
 @contextmanager
 def capture() -> Iterator[list[Enqueued]]:
-    """Collect what is enqueued inside the block, by all threads.
+    """Collect the calls that are enqueued inside the block, by all threads.
 
-    Also what is rolled back, or has been run meanwhile: it lists the calls, where `enqueued` lists
-    the rows that are there.
+    Calls that are rolled back, or that have been run meanwhile, are collected too: this lists all
+    calls, while `enqueued` lists the rows that are in the queue.
     """
     calls: list[Enqueued] = []
 
@@ -250,13 +272,13 @@ def _enqueued(row: Task) -> Enqueued:
 
 
 def _names(task: Any) -> Sequence[str]:
-    """What rows may call a task.
+    """The names by which rows may refer to a task.
 
     Raises:
-        LookupError: no task has that name, nor has a row.
+        LookupError: this is no task, or neither a task nor a row has that name.
     """
     if not isinstance(task, str):
-        # Of `django.tasks` the name is the function's alone.
+        # The `name` of a task of Django's own framework is that of the function, without module.
         names = [getattr(task, "module_path", None), getattr(task, "name", None)]
         if found := [name for name in names if isinstance(name, str)]:
             return found

@@ -10,7 +10,7 @@ admin.site.register(User, UserAdmin)
 
 
 class WorkAdmin(admin.ModelAdmin):
-    """To look at, and to delete with its files; the worker alone writes these rows."""
+    """Shows rows that only the worker writes. Staff may delete one, which deletes its files too."""
 
     list_filter = ["state"]
     date_hierarchy = "created_at"

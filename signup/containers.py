@@ -1,9 +1,9 @@
-"""How picture files are put together, walked before a decoder is let near them.
+"""Counts the parts of a picture file before a decoder reads it, and refuses absurd numbers.
 
 Pillow reads a file's small parts one by one in Python, and joins some of them in quadratic
-time: a well-formed file of 10 MB in parts of ten bytes keeps it busy for a minute. An honest
-file has tens of parts, or thousands of an encoder's buffers. What is counted here costs
-milliseconds at most.
+time: a well-formed file of 10 MB in parts of ten bytes keeps it busy for a minute. Files of
+cameras and programs have tens of parts, or thousands if an encoder writes each of its buffers as
+one. Counting them takes milliseconds at most.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from __future__ import annotations
 import re
 
 MAX_PARTS = 10_000
-# Exif is one segment of a JPEG, joined quadratically by Pillow where it is more.
+# The Exif data of a JPEG is one segment as a rule. Pillow joins several in quadratic time.
 MAX_EXIF = 4
 MAX_JPEG_SEGMENTS = 1_000
 MAX_FILL = 64
 
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # no stuffed 0xff, no restart, no fill
+# A marker of a JPEG: 0xFF and its kind. 0xFF 0x00 is a byte of data, 0xD0 to 0xD7 are restarts
+# within a scan, and further bytes of 0xFF before the kind fill up.
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _SCAN, _END = 0xDA, 0xD9
 
 
@@ -49,7 +51,7 @@ def _jpeg_scans(data: bytes) -> int:
         if not scans and marker.start() - position > MAX_FILL:
             raise OddContainer
         kind = data[marker.start() + 1]
-        # What follows the end is no part of this picture: a film, or a second picture.
+        # After the end there may be a film or a second picture, which nobody decodes.
         if kind == _END:
             break
         scans += kind == _SCAN
@@ -71,7 +73,7 @@ def _walk_png(data: bytes) -> None:
 
 
 def _walk_gif(data: bytes) -> None:
-    """The blocks before the first frame: no more is ever read."""
+    """Count the blocks before the first frame. Nothing after that frame is ever decoded."""
     flags = data[10]
     position = 13 + (3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0)
     parts = 0

@@ -1,8 +1,8 @@
-"""Where uploads and made files stand in the storage, and who sweeps up after a kill.
+"""The names of uploads and of made files in the storage, and the sweep that deletes orphans.
 
-Every file is named after the row that it belongs to, so a file without its row can be
-told from one that is in use. Only the storage's own API is used, never a path: web and
-worker may share no disk.
+Every file is named after the row that it belongs to. So the sweep can see which files have no
+row: their process was killed before its transaction committed. Only the API of Django's storages
+is used, never a path, because web and worker may run on hosts that share no disk.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ ORIGINALS = "originals"
 PICTURES = "pictures"
 REPORTS = "reports"
 
-# A file is written before the transaction that names it commits. After this long its
-# transaction is not merely slow: nobody will ever name it.
+# A file is written before the transaction commits that writes its row. A file of this age that has
+# no row will never have one: no transaction takes so long.
 GRACE = timedelta(hours=1)
 
 
 def original_name(key: UUID) -> str:
-    """The upload as it came: private, and removed once the pictures made from it stand."""
+    """The name of an upload. It is private, and removed when its pictures have been made."""
     return f"{ORIGINALS}/{key}"
 
 
@@ -46,14 +46,14 @@ def report_name(key: UUID) -> str:
 
 
 def names_of(work: Work) -> list[str]:
-    """Every file that may stand in the storage for this row."""
+    """The names of all files that the storage may have for this row."""
     if isinstance(work, Avatar):
         return [original_name(work.pk), *(picture_name(work.pk, size) for size in Avatar.SIZES)]
     return [report_name(work.pk)]
 
 
 def put(name: str, content: bytes | File) -> None:
-    """Write a file under exactly this name, in place of one left by an earlier attempt.
+    """Write a file under exactly this name. It replaces one that an earlier attempt has left.
 
     Raises:
         FileExistsError: another process wrote the same name at the same moment.
@@ -74,13 +74,14 @@ def discard(names: Iterable[str]) -> None:
 
 @contextmanager
 def uploaded(content: File) -> Iterator[UUID]:
-    """Store an upload for the transaction inside; take it back if that rolls back.
+    """Store an upload before the transaction inside, and delete it if that rolls back.
+
+    If the connection dies during the commit, nobody knows whether the transaction was committed.
+    So after any error the database is asked whether the row is there. If it does not answer, the
+    file stays, and the sweep will delete it if it has no row.
 
     Yields:
-        The key for the avatar that is to claim it.
-
-    A connection may die during the commit, with no word whether it went through. So the
-    database is asked; where it cannot answer, the file is left to the sweep.
+        The primary key for the avatar's row.
     """
     key = uuid4()
     name = original_name(key)
@@ -91,7 +92,7 @@ def uploaded(content: File) -> Iterator[UUID]:
         try:
             unclaimed = not Avatar.objects.filter(pk=key).exists()
         except Error:
-            logger.warning("%s may be an orphan; the sweep will tell in an hour", name)
+            logger.warning("%s may be an orphan; if so, the sweep will delete it", name)
         else:
             if unclaimed:
                 default_storage.delete(name)
@@ -99,7 +100,7 @@ def uploaded(content: File) -> Iterator[UUID]:
 
 
 def sweep() -> int:
-    """Delete the files that no row claims and that are older than an hour.
+    """Delete the files that have no row and are older than an hour.
 
     Returns:
         How many were deleted.
@@ -113,8 +114,8 @@ def sweep() -> int:
     ):
         for batch in _batches(_files(folder), 500):
             keys = {key for name in batch if (key := _key(name))}
-            # The listing comes first, the rows second: a row that commits between the
-            # two is seen, and its file kept.
+            # The rows are read after the files were listed. So a row that commits in between is
+            # seen, and its file is kept.
             claimed = set(rows.filter(pk__in=keys).values_list("pk", flat=True))
             swept += _delete_old(name for name in batch if _key(name) not in claimed)
     return swept
@@ -147,7 +148,7 @@ def _delete_old(names: Iterable[str]) -> int:
 def _modified(name: str, default: datetime) -> datetime:
     try:
         return default_storage.get_modified_time(name)
-    except FileNotFoundError:  # its transaction took it back meanwhile
+    except FileNotFoundError:  # its own process has deleted it meanwhile
         return default
 
 

@@ -22,8 +22,8 @@ EPOCH = date(1970, 1, 1)
 class OneLine:
     """Mixin: a text field that refuses line breaks and other control characters.
 
-    Fields strip white space before they validate, so a newline at an end would go
-    unseen. A browser's one-line input sends none; who sends one is up to something.
+    Fields strip white space before they validate, and that would hide a newline at an end. The
+    one-line input of a browser never sends one, so a request that has one was forged.
     """
 
     def to_python(self, value: Any) -> Any:
@@ -41,7 +41,7 @@ class OneLineEmailField(OneLine, forms.EmailField):
 
 
 class AvatarField(forms.FileField):
-    """A picture, proven whole."""
+    """A file field that accepts only whole pictures; see `images.check`."""
 
     widget = forms.FileInput(attrs={"accept": images.ACCEPT})
 
@@ -98,10 +98,10 @@ class AvatarForm(forms.Form):
 
 
 class QueuedPasswordResetForm(PasswordResetForm):
-    """Django's form; its lookup and its mail happen in the background.
+    """Django's form, with the search for accounts and the mail done in the background.
 
-    The request does the same for every address, one row, so neither the page nor the
-    time it takes tells whether an account has it.
+    The request does the same for every address: it writes one row. So neither the page nor the
+    time that it takes shows whether an account has this address.
     """
 
     email = OneLineEmailField(
@@ -122,14 +122,14 @@ class ReportForm(forms.ModelForm):
 
     def clean_start(self) -> date:
         start: date = self.cleaned_data["start"]
-        # Calendars end: the first days of year 1 have no UTC time in the east.
+        # The first days of year 1 cannot be converted to UTC in time zones east of it.
         if start < EPOCH:
             raise ValidationError(f"Nobody signed up before {EPOCH:%Y}.")
         return start
 
     def clean_end(self) -> date:
         end: date = self.cleaned_data["end"]
-        # A day more than today: staff may live east of the server's time zone.
+        # Tomorrow is allowed, because it may be today already where the staff lives.
         if end > timezone.localdate() + timedelta(days=1):
             raise ValidationError("This day is yet to come.")
         return end

@@ -1,7 +1,7 @@
-"""Pictures from strangers: proving that one is whole, and making the site's own of it.
+"""Pictures from strangers: checks that one is whole, and makes the site's own pictures from it.
 
-An upload is hostile until proven an image. Only four decoders are ever asked, the header
-is judged before a pixel is decoded, and whatever a decoder raises means "not an image".
+An upload is hostile until it is proven an image. Only four decoders are ever used, the header is
+checked before a pixel is decoded, and whatever a decoder raises means "not an image".
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ from signup import containers
 logger = logging.getLogger(__name__)
 
 MAX_BYTES = 10 * 1024**2
-# What a decoder needs at most, measured at the limit: a progressive JPEG 440 MB, though it is
-# decoded at a reduced size; a WebP 390 MB, four times its pixels, for a file of 40 bytes.
-# Telephones write JPEG of 48 megapixels; nobody honest writes the others so large.
+# The limits bound the memory that a decoder needs. Measured at these limits: 440 MB for a
+# progressive JPEG, although it is decoded at a reduced size, and 390 MB for a WebP, four times its
+# pixels, which a file of 40 bytes can ask for. Telephones write JPEG files of 48 megapixels, and
+# pictures of the other kinds are never so large.
 MAX_PIXELS = 25_000_000
 MAX_JPEG_PIXELS = 50_000_000
-MAX_EDGE = 16_384  # beyond, decoders need more for the rows than for the pixels
-# Cameras write ten scans into a progressive JPEG. Each is a pass over the whole picture,
-# so a file of a thousand tiny ones keeps a processor busy for minutes.
+MAX_EDGE = 16_384  # with longer edges, decoders need more memory for rows than for pixels
+# Cameras write ten scans into a progressive JPEG. For each scan a decoder passes over the whole
+# picture, so a file of a thousand tiny scans keeps a processor busy for minutes.
 MAX_SCANS = 100
 MAX_SCANNED_PIXELS = 1_000_000_000
-# Profiles of cameras and displays have 500 bytes to some 100 kB. One may also hold a program
-# ("mpet": a list of steps), and 3 kB can hold one that runs for an hour.
+# Colour profiles of cameras and displays have 500 bytes to some 100 kB. A profile may also hold a
+# program (the element type "mpet" of ICC.1: a list of steps), and 3 kB can hold one that runs for
+# an hour.
 MAX_PROFILE_BYTES = 1024**2
 PROGRAM = b"mpet"
 
@@ -52,11 +54,11 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# What a file picker offers; the server decides.
+# The types that a browser's file picker offers. The server checks them itself.
 ACCEPT = "image/jpeg,image/png,image/gif,image/webp"
 
-# One picture at a time: each web request has a thread of its own, and each of them may need
-# as much memory as said above.
+# `check` decodes one picture at a time: each web request has a thread of its own, and each of them
+# could need the memory given above.
 _decoder = threading.Lock()
 _srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
@@ -86,8 +88,8 @@ def check(upload: File) -> None:
         kind = _kind(image)
         _check_name(upload.name or "", kind)
         if kind == "JPEG":
-            # Decoding at an eighth of the size still reads every byte, and is what makes
-            # the proof cheap enough for a request.
+            # Decoding at an eighth of the size still reads every byte, and is fast enough to be
+            # done within a request.
             image.draft("L", (max(1, image.width // 8), max(1, image.height // 8)))
         image.load()
 
@@ -106,7 +108,7 @@ def renditions(original: bytes, sizes: tuple[int, ...]) -> Iterator[tuple[int, b
     """
     largest = max(sizes)
     with _opened(original) as image:
-        # Twice the edge leaves the resampling filter enough to work with.
+        # Twice the edge is enough for the resampling filter.
         image.draft("RGB", (largest * 2, largest * 2))
         square = _upright_square(image, largest)
     for size in sorted(sizes, reverse=True):
@@ -115,10 +117,10 @@ def renditions(original: bytes, sizes: tuple[int, ...]) -> Iterator[tuple[int, b
 
 @contextmanager
 def _opened(data: bytes) -> Iterator[Image.Image]:
-    """The image in a file's content, found small enough to be decoded.
+    """Open the image in a file's content, after its numbers of pixels and parts were checked.
 
-    Whatever goes wrong inside is a BadImage: only decoding may happen there, or a storage
-    that fails would be taken for a picture that is broken.
+    Any exception raised inside the context becomes a `BadImage`. So only decode there: the error of
+    a storage, for example, would be reported as a broken picture.
     """
     try:
         scans = containers.walk(data)
@@ -133,7 +135,7 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
         raise BadImage("This is not a picture. Choose a JPEG, PNG, GIF or WebP file.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_many_pixels() from error
-    # Pillow's decoders raise whatever their C libraries and parsers come upon: OSError,
+    # Pillow's decoders and parsers raise all kinds of exceptions at broken files: OSError,
     # SyntaxError, ValueError, struct.error, IndexError and others.
     except Exception as error:
         logger.info("undecodable upload: %r", error)
@@ -175,7 +177,7 @@ def _upright_square(image: Image.Image, edge: int) -> Image.Image:
     profile = image.info.get("icc_profile")
     turn = TURNS.get(_orientation(image))
     square = ImageOps.fit(_resizable(image), (edge, edge), Image.Resampling.LANCZOS)
-    if turn is not None:  # the middle square is the same whichever way the picture lies
+    if turn is not None:  # turning the middle square is the same as turning the picture first
         square = square.transpose(turn)
     if profile and len(profile) <= MAX_PROFILE_BYTES and PROGRAM not in profile:
         square = _in_srgb(square, profile)
@@ -183,10 +185,10 @@ def _upright_square(image: Image.Image, edge: int) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """What EXIF says of how the camera was held; 1, upright, where it makes no sense."""
+    """EXIF's orientation: how the camera was held. 1, upright, if EXIF cannot be read."""
     try:
         return int(image.getexif().get(ORIENTATION, 1))
-    except Exception as error:  # as above; and nothing else in it matters
+    except Exception as error:  # parsers raise all kinds; nothing else in EXIF is needed
         logger.info("unreadable EXIF: %r", error)
         return 1
 
@@ -209,14 +211,14 @@ def _in_srgb(square: Image.Image, profile: bytes) -> Image.Image:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         converted = ImageCms.profileToProfile(colours, source, _srgb, outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):
-        return square  # a broken profile, or one of another colour space: colours as they are
+        return square  # the profile is broken, or of another colour space: keep the colours
     if converted is not None and alpha:
         converted.putalpha(alpha)
     return converted or square
 
 
 def _webp(image: Image.Image) -> bytes:
-    image.info.clear()  # EXIF, XMP, ICC, comments: whatever an encoder might carry over
+    image.info.clear()  # the encoder would write EXIF, XMP, ICC profiles and comments again
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=82, method=4)
     return buffer.getvalue()

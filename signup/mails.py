@@ -1,4 +1,4 @@
-"""The mails that the site sends, built where they are sent: in the worker."""
+"""The mails that the site sends. The worker builds them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.template.loader import render_to_string
 
 from signup.models import User
 
-MOST_ACCOUNTS = 5  # that one request for a password reset sends mails for
+MOST_ACCOUNTS = 5  # to as many accounts one request for a password reset sends mails
 
 
 def welcome(user: User) -> EmailMultiAlternatives:
@@ -31,14 +31,18 @@ def _mail(template: str, context: dict[str, Any], to: str) -> EmailMultiAlternat
 
 
 class PasswordResetMail(PasswordResetForm):
-    """Django's password reset, told where the site is, and loud when a mail fails."""
+    """Django's password reset for a worker.
+
+    It takes the address of the site from the settings, for there is no request, and it raises what
+    sending a mail raises.
+    """
 
     def save(self, **kwargs: Any) -> None:  # type: ignore[override]
         site = urlsplit(settings.SITE_URL)
         super().save(domain_override=site.netloc, use_https=site.scheme == "https")
 
     def get_users(self, email: str) -> Iterator[User]:
-        # One address may have many accounts, and anybody may have made them.
+        # Anybody may make many accounts with one address, which would then get many mails.
         return islice(super().get_users(email), MOST_ACCOUNTS)
 
     def send_mail(
@@ -49,5 +53,6 @@ class PasswordResetMail(PasswordResetForm):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        # Django's own logs a failure and returns; the queue must see it to try again.
+        # Django's own method logs a failure and returns. Here it must raise, so that the task is
+        # tried again.
         _mail("signup/email/password_reset", context, context["email"]).send()

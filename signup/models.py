@@ -1,4 +1,4 @@
-"""The people who signed up, and the rows that follow the work done for them."""
+"""The people who signed up, and the rows that show how far the work for them has come."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ class UserManager(AuthUserManager["User"]):
     use_in_migrations = False
 
     def named(self, username: str) -> models.QuerySet[User]:
-        """Who has this name, in whatever case (on SQLite: of ASCII letters): nobody or one.
+        """The user with this name, in upper or lower case (on SQLite: of ASCII letters), if any.
 
-        By the expression of the constraint's index; ``__iexact`` would read every user.
+        The condition is the expression of the constraint's index, so that the index is used.
+        ``__iexact`` would read every user.
         """
         return self.filter(Exact(Lower("username"), Lower(models.Value(username))))
 
@@ -43,7 +44,7 @@ class Mail(StrEnum):
     PENDING = "on its way"
     SENT = "sent"
     FAILED = "could not be sent"
-    UNKNOWN = ""  # not any more, or there was none to be sent
+    UNKNOWN = ""  # its outcome was pruned, or there was no mail to send
 
     @property
     def pending(self) -> bool:
@@ -57,8 +58,8 @@ class User(AbstractUser):
 
     class Meta(AbstractUser.Meta):
         constraints = [
-            # "Alice" beside "alice" could pass for her. Held here also against two
-            # signups at the same moment.
+            # Somebody named "Alice" could be taken for "alice". The database refuses that also
+            # for two signups at the same moment.
             models.UniqueConstraint(
                 Lower("username"),
                 name="signup_user_username_ci",
@@ -69,9 +70,9 @@ class User(AbstractUser):
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save together with all that ``post_save`` receivers write.
 
-        Django commits the row before it sends the signal, unless somebody opened a
-        transaction. Here somebody has: the user and the queued welcome mail exist
-        together or not at all, also from a shell or a script.
+        Without a transaction, Django would commit the row before it sends the signal. Within
+        this one, the user and the queued welcome mail are written together or not at all, also
+        from a shell or a script.
         """
         with transaction.atomic(using=kwargs.get("using"), savepoint=False):
             super().save(*args, **kwargs)
@@ -91,7 +92,7 @@ class User(AbstractUser):
 
 
 class Work(models.Model):
-    """Something made in the background, and how far it has come."""
+    """Something that is made in the background, with its state."""
 
     class State(models.TextChoices):
         PENDING = "pending"
@@ -114,15 +115,15 @@ class Work(models.Model):
 
     @property
     def percent(self) -> int:
-        """How far the work has come, by the word of the task that does it."""
+        """How far the work has come, in percent, as the task has reported it."""
         if not self.pending:
             return 100
-        told = AsyncResult(self.task_id).progress if self.task_id else None
-        return (told.percent if told else None) or 0
+        progress = AsyncResult(self.task_id).progress if self.task_id else None
+        return (progress.percent if progress else None) or 0
 
     @property
     def late(self) -> bool:
-        """Whether it takes longer than one who waits would expect."""
+        """Whether the work takes longer than `EXPECTED`."""
         return self.pending and timezone.now() - self.created_at > EXPECTED
 
     @property
@@ -134,20 +135,24 @@ class Work(models.Model):
         return self.state == self.State.FAILED
 
     def note(self, **fields: Any) -> bool:
-        """Record something of the work. False if it is over, or its row is gone."""
+        """Set fields of a pending row. Returns False, and writes nothing, if it is not pending."""
         return self._update(**fields)
 
     def finish(self, **fields: Any) -> bool:
-        """Pending to ready; False, and nothing written, if somebody else ended it."""
+        """Set a pending row to ready. Returns False, and writes nothing, if it is not pending."""
         return self._update(state=self.State.READY, **fields)
 
     def give_up(self, error: str) -> bool:
-        """Pending to failed, with a text for the person who waits."""
+        """Set a pending row to failed. Returns False, and writes nothing, if it is not pending.
+
+        Args:
+            error: a text for the person who waits.
+        """
         return self._update(state=self.State.FAILED, error=error)
 
     def _update(self, **fields: Any) -> bool:
-        # An UPDATE of the pending row, never save(): that would bring a row back to
-        # life which was deleted while the work went on.
+        # This is an UPDATE and not save(), which would insert the row again if it was deleted
+        # while the work went on.
         rows = type(self)._default_manager.filter(pk=self.pk, state=self.State.PENDING)
         return bool(rows.update(**fields))
 

@@ -1,4 +1,4 @@
-"""What a signup writes: a user, perhaps a picture, and the work to come, or nothing."""
+"""Writes a signup in one transaction: the user, a picture if there is one, and the tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from signup.tasks import make_renditions
 
 
 class UsernameTaken(Exception):
-    """Somebody else took the name between the form's check and the row."""
+    """Somebody else took the name after the form had checked it and before the row was written."""
 
 
 def register(form: SignupForm) -> User:
@@ -23,8 +23,8 @@ def register(form: SignupForm) -> User:
     Raises:
         UsernameTaken: another signup was faster; nothing was saved.
     """
-    # Hashing the password is the slow part. It comes before the transaction, which on
-    # SQLite keeps all other writers out.
+    # This hashes the password, which is slow. So it is done before the transaction begins, which
+    # on SQLite blocks all other writers.
     user: User = form.save(commit=False)
     try:
         _save(user, form.cleaned_data["avatar"])
@@ -45,7 +45,7 @@ def _save(user: User, upload: File | None) -> None:
 
 
 def replace_avatar(user: User, upload: File) -> None:
-    """Put a new picture in the place of the user's old one, if there is one."""
+    """Give the user a new picture, which replaces the old one if there is one."""
     with files.uploaded(upload) as key, transaction.atomic():
         User.objects.select_for_update().get(pk=user.pk)  # one upload at a time
         Avatar.objects.filter(user=user).delete()

@@ -1,4 +1,4 @@
-"""What follows from a row being written or removed, whoever did it."""
+"""The receivers of signals: what must be done whoever has written or deleted a row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from signup.models import Avatar, Report, User, Work
 
 @receiver(post_save, sender=User)
 def welcome(instance: User, created: bool, raw: bool, **kwargs: Any) -> None:
-    # raw: a fixture is being loaded. Those people were welcomed long ago, elsewhere.
+    # raw: a fixture is being loaded. The people in it have had their mail when they signed up.
     if created and not raw:
         instance.welcome_id = tasks.send_welcome_email(instance.pk, creator=instance).pk
         User.objects.filter(pk=instance.pk).update(welcome_id=instance.welcome_id)
@@ -25,13 +25,14 @@ def welcome(instance: User, created: bool, raw: bool, **kwargs: Any) -> None:
 @receiver(post_delete, sender=Avatar)
 @receiver(post_delete, sender=Report)
 def discard_files(instance: Work, **kwargs: Any) -> None:
-    # A row of its own: if the deletion rolls back, so does this, and the files stay.
+    # A task deletes the files. Its row is written in the same transaction, so that the files stay
+    # if the deletion is rolled back.
     tasks.discard_files(files.names_of(instance))
 
 
 @receiver(task_failed)
-def tell_who_waits(completed_task: CompletedTask, **kwargs: Any) -> None:
-    """A task that ran out of attempts: its page must not promise on."""
+def give_up_work(completed_task: CompletedTask, **kwargs: Any) -> None:
+    """When a task has failed for good, set its work to failed, for the page of who waits for it."""
     models: dict[str, type[Work]] = {
         tasks.make_renditions.name: Avatar,
         tasks.build_report.name: Report,

@@ -32,8 +32,8 @@ def signups(report: Report) -> Iterator[File]:
         The file, open for reading from its start; it is gone afterwards.
     """
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile(dir=folder) as file:
-        # constant_memory: each row goes to disk when the next begins. No formulas, no
-        # links: a username is text, also one that begins with "=".
+        # constant_memory writes each row to disk when the next one begins. Without formulas and
+        # links a username is always a text, also one that begins with "=".
         workbook = Workbook(
             file,
             {
@@ -88,11 +88,11 @@ def _people(report: Report) -> QuerySet[User, Any]:
 
 
 def _in_chunks(people: QuerySet[User, Any]) -> Iterator[dict[str, Any]]:
-    """All rows in the order of their keys, a chunk a query.
+    """All rows in the order of their keys, one query for each chunk.
 
-    Not ``iterator()``: a half-read SELECT keeps its snapshot open, and on SQLite a
-    connection that writes from an outdated snapshot is told "database is
-    locked" at once. It would also hold back PostgreSQL's vacuum for the whole report.
+    ``iterator()`` would keep one SELECT open for the whole report, and with it its snapshot. On
+    SQLite a connection that writes while its snapshot is outdated fails at once with "database is
+    locked". On PostgreSQL the snapshot would hold back vacuum.
     """
     last = 0
     while chunk := list(people.filter(pk__gt=last).order_by("pk")[:CHUNK]):

@@ -1,4 +1,4 @@
-"""The slow work, done behind the visitor's back. Any of it may run twice."""
+"""The tasks: slow work for which no visitor waits. Each of them may run twice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ def send_welcome_email(user_id: int) -> str:
 
 @background
 def send_password_reset(email: str) -> None:
-    """Send a link to each account of this address. The secret in it is made here."""
+    """Send a link to each account of this address.
+
+    The secret in the link is made here, so that it never stands in a row.
+    """
     form = mails.PasswordResetMail({"email": email})
     if form.is_valid():
         form.save()
@@ -58,7 +61,11 @@ def _render(avatar: Avatar) -> None:
 
 
 def _discard_unwanted(work: Work) -> str:
-    """Somebody ended this work first. Another run of it left what we wrote in use."""
+    """Delete the files of work that is not pending any more, unless another run has finished it.
+
+    Files have the same names in all runs. So if another run has finished the work, the files that
+    this run has written are in use.
+    """
     if type(work)._default_manager.filter(pk=work.pk, state=Work.State.READY).exists():
         return "Done by another run"
     files.discard(files.names_of(work))

@@ -1,4 +1,4 @@
-"""How often one address may try, and what it is told when that was too often."""
+"""Limits how often one address may send a form, and answers 429 to the others."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ View = Callable[..., HttpResponseBase]
 
 
 def login(view: View) -> View:
-    """Limit attempts to log in, whatever name they try."""
+    """Limit the attempts to log in from one address, for all names together."""
     limited: View = ratelimit(key="ip", group="login", rate=rate("LOGIN_RATE"), method="POST")(view)
     return limited
 
@@ -25,12 +25,12 @@ def rate(setting: str) -> Callable[[str, HttpRequest], str]:
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """The site's page for 403; for one who came too often, 429."""
+    """The site's page for a 403; a 429 if it is a throttle that refuses."""
     if isinstance(exception, Ratelimited):
         return render(request, "429.html", status=429)
     return permission_denied(request, exception)
 
 
 def email_key(group: str, request: HttpRequest) -> str:
-    """The address in the form, as one mailbox however it is written."""
+    """The email address in the form, stripped and in lower case, as the key of a throttle."""
     return request.POST.get("email", "").strip().lower()

@@ -5,7 +5,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class MaximumLengthValidator:
-    """A password's upper bound: longer ones are junk, and hashing them is not free."""
+    """Refuses passwords that are absurdly long: hashing them takes time."""
 
     def __init__(self, max_length: int = 256) -> None:
         self.max_length = max_length

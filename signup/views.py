@@ -38,7 +38,7 @@ XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
 def signed_in(request: HttpRequest) -> User:
-    """The user of a request that only the signed-in get to make."""
+    """The user of a request, for views that only users who are logged in can reach."""
     return cast("User", request.user)
 
 
@@ -97,20 +97,20 @@ def remove_avatar(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_safe
 def avatar(request: HttpRequest) -> HttpResponse:
-    """The account page's picture as a fragment, for as long as it is being made."""
+    """The account page's picture as a fragment. The page polls this while it is being made."""
     return render(request, "signup/_avatar.html")
 
 
 @login_required
 @require_safe
 def welcome(request: HttpRequest) -> HttpResponse:
-    """What the account page says of the welcome mail, for as long as that is on its way."""
+    """What the account page says of the welcome mail. The page polls this until that is sent."""
     return render(request, "signup/_welcome.html", {"welcome": signed_in(request).welcome})
 
 
 @require_safe
 def picture(request: HttpRequest, key: UUID, size: int) -> HttpResponse:
-    """A rendition, from whatever storage there is. Its address is its only secret."""
+    """A rendition from the storage. Whoever knows its address, which is random, may see it."""
     if size not in Avatar.SIZES:
         raise Http404("There are no pictures of this size.")
     try:
@@ -118,14 +118,14 @@ def picture(request: HttpRequest, key: UUID, size: int) -> HttpResponse:
             content = file.read()
     except FileNotFoundError as error:
         raise Http404("There is no such picture (any more).") from error
-    # The content of an address never changes. A day, so that a deleted picture leaves
-    # the caches of others within one.
+    # The content of an address never changes. It is cached for a day only, so that a deleted
+    # picture leaves all caches within a day.
     headers = {"Cache-Control": "public, max-age=86400, immutable"}
     return HttpResponse(content, content_type="image/webp", headers=headers)
 
 
 class StaffRequiredMixin(LoginRequiredMixin):
-    """Anonymous visitors may log in; others, whom that would not help, get a 403."""
+    """Lets staff in. Anonymous visitors are sent to the login; other users get a 403."""
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if request.user.is_authenticated and not request.user.is_staff:
@@ -168,7 +168,7 @@ def staff_report(request: HttpRequest, pk: UUID) -> Report:
 @login_required
 @require_safe
 def report(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """One report as a fragment, for as long as it is being built."""
+    """One report as a fragment. The page polls this while it is being built."""
     return render(request, "signup/_report.html", {"report": staff_report(request, pk)})
 
 
@@ -183,7 +183,7 @@ def download(request: HttpRequest, pk: UUID) -> HttpResponseBase:
     name = f"signups_{report.start}_{report.end}.xlsx"
     if not isinstance(request, ASGIRequest):
         return FileResponse(file, as_attachment=True, filename=name, content_type=XLSX)
-    # Under ASGI a FileResponse is read into memory whole before its first byte is sent.
+    # Under ASGI Django reads the whole file of a FileResponse into memory before it sends a byte.
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingHttpResponse(_chunks(file), content_type=XLSX, headers=headers)
 

@@ -1,5 +1,4 @@
-"""Ways of enqueueing that people know already. Under all of them is `bgtasks.calls.submit`.
+"""Ways of enqueueing that people know already. All of them enqueue by `bgtasks.calls.submit`.
 
-Each module stands above `bgtasks.calls`, may import what stands below that, and imports no other
-dialect.
+A dialect may import `bgtasks.calls` and what stands below that, and never another dialect.
 """

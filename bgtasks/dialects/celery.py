@@ -1,6 +1,7 @@
 """Celery's words: ``from bgtasks.dialects.celery import shared_task``.
 
-What such code asks for and we do not do is refused by its name. Celery itself is not needed.
+An option or a method of Celery that is not supported here raises an error that names it. Celery
+itself need not be installed.
 """
 
 from __future__ import annotations
@@ -40,9 +41,10 @@ from bgtasks.tasks.policies import Policy
 
 __all__ = ["AsyncResult", "MaxRetriesExceededError", "Retry", "Task", "shared_task"]
 
+# Names of states: the first two are Celery's own, and PROGRESS is what its users name theirs.
 RETRY, REVOKED, PROGRESS = "RETRY", "REVOKED", "PROGRESS"
 
-# Where there is more to say of what is refused than that it is.
+# What to do instead of passing an option that is refused, for those where we know it.
 HINTS = {
     "acks_late": "A row stays until its run has ended, for all tasks: leave it out.",
     "base": "A task is a function here.",
@@ -68,21 +70,21 @@ def refuse(where: str, options: Mapping[str, Any]) -> None:
         UnknownOption: there are some.
     """
     if options:
-        hints = " ".join(HINTS[name] for name in options if name in HINTS)
+        hints = "".join(f" {HINTS[name]}" for name in options if name in HINTS)
         raise UnknownOption(
-            f"{where}: {', '.join(options)} is not supported by bgtasks.dialects.celery. {hints}"
+            f"{where}: {', '.join(options)} is not supported by bgtasks.dialects.celery.{hints}"
             " The page docs/celery.md lists what is."
         )
 
 
 class AsyncResult(results.AsyncResult):
-    """The result of a call, in Celery's words: the id is a text, and there are more states.
+    """The result of a call as Celery has it: its id is a text, and it knows more states than ours.
 
     Args:
-        id: as text or number.
+        id: the id of the call's row, as a text or a number, or the row itself.
 
     Raises:
-        UnknownResult: no task has such an id.
+        UnknownResult: this cannot be the id of a task.
     """
 
     id: str  # type: ignore[assignment]
@@ -97,10 +99,14 @@ class AsyncResult(results.AsyncResult):
 
     @property
     def status(self) -> str:
-        """PENDING, STARTED, PROGRESS, RETRY (waits for another try), or how it has ended.
+        """PENDING, STARTED, PROGRESS, RETRY, SUCCESS, FAILURE or REVOKED.
+
+        PROGRESS is a run that has reported its progress. RETRY is a task that waits for another
+        try.
 
         Raises:
-            UnknownResult: there is no such task, or not any more. The same of all below.
+            UnknownResult: there is no such task, or not any more. The properties below raise it
+                too.
         """
         state = self._find()
         if state.outcome is None:
@@ -118,13 +124,16 @@ class AsyncResult(results.AsyncResult):
 
     @property
     def info(self) -> Any:
-        """While it runs, what `Task.update_state` told, or nothing; then the `result`."""
+        """While the task runs, what it reported by `Task.update_state`; otherwise its `result`.
+
+        A run that has reported nothing has an empty dict.
+        """
         if self.status not in {results.STARTED, PROGRESS}:
             return self.result
-        told = self.progress
-        if told is None:
+        reported = self.progress
+        if reported is None:
             return {}
-        return {"current": told.done, "total": told.total, "status": told.message}
+        return {"current": reported.done, "total": reported.total, "status": reported.message}
 
 
 @dataclass(slots=True)
@@ -132,10 +141,14 @@ class Request:
     """The call that runs.
 
     Attributes:
-        id: of its row and its result; None if the task was called directly.
+        id: the id of its row, and so of its result; None if the task was called directly.
+        task: the name of the task.
+        args: the positional arguments, without the task that `bind` puts before them.
+        kwargs: the keyword arguments.
         retries: how often it failed before. Runs that were lost with their worker do not count.
-        called_directly: it was called as a function, and no worker runs it.
-        asked: the retry that the task has asked for, whether or not it was raised.
+        called_directly: whether it was called as a function. Then no worker runs it.
+        asked: the retry that the task has asked for by `Task.retry`, whether or not the function
+            lets that exception out.
     """
 
     id: str | None = None
@@ -149,7 +162,10 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Retrying:
-    """When a task is tried again by itself, and how often; the names are Celery's."""
+    """After which exceptions a task is tried again without asking for it, and how often.
+
+    The attributes are the options of `shared_task` that have these names.
+    """
 
     autoretry_for: tuple[type[BaseException], ...] = ()
     dont_autoretry_for: tuple[type[BaseException], ...] = ()
@@ -159,10 +175,11 @@ class Retrying:
     retry_jitter: bool = True
 
     def check(self, name: str) -> None:
-        """Refuse what makes no sense.
+        """Refuse options of the task of that name that make no sense.
 
         Raises:
-            InvalidOption, UnknownOption
+            InvalidOption: a value has the wrong type, or is negative.
+            UnknownOption: `retry_kwargs` has another key than ``max_retries`` and ``countdown``.
         """
         for types in (self.autoretry_for, self.dont_autoretry_for):
             if not isinstance(types, tuple) or not all(map(_is_exception, types)):
@@ -180,14 +197,15 @@ class Retrying:
             _check_seconds(name, option, value)
 
     def arguments(self, retries: int) -> dict[str, Any]:
-        """What to give `Task.retry` after so many retries."""
+        """The keyword arguments for `Task.retry` of a run that had so many retries before it."""
         given = dict(self.retry_kwargs)
         if self.retry_backoff:
-            # A factor below 1 would be none; past so many, doubling says nothing any more.
+            # The first delay is at least a second. 60 doublings are more than any delay may last;
+            # a larger exponent would in the end overflow the float.
             seconds = max(1.0, float(self.retry_backoff)) * 2.0 ** min(retries, 60)
             if self.retry_backoff_max is not None:
                 seconds = min(seconds, self.retry_backoff_max)
-            # Anything up to it: those that failed together do not come back together.
+            # A random delay keeps tasks that failed together from being tried again together.
             given["countdown"] = random.uniform(0, seconds) if self.retry_jitter else seconds  # noqa: S311
         return given
 
@@ -196,7 +214,7 @@ _RETRY_KWARGS = {"max_retries", "countdown"}
 
 
 def _check_seconds(name: str, option: str, value: Any) -> None:
-    """Refuse what is no number of seconds, nor None.
+    """Refuse a value that is neither a number of seconds nor None.
 
     Raises:
         InvalidOption
@@ -211,23 +229,23 @@ def _is_exception(value: Any) -> bool:
 
 
 class _CountedRetry(Retry):
-    counted = True  # by `Task.retry`
+    counted = True  # `Task.retry` has compared the retries with max_retries already
 
 
 class _Types:
-    """What code looks for on its tasks, so as to import nothing."""
+    """Classes that Celery has as attributes of each task, such as ``self.AsyncResult``."""
 
     AsyncResult = AsyncResult
     MaxRetriesExceededError = MaxRetriesExceededError
 
 
 class Task(_Types):
-    """A task whose calls run it here and now, as Celery's do; ``delay`` enqueues.
+    """A task as Celery has it: calling it runs it here and now; ``delay`` enqueues a call.
 
     Attributes:
-        name: what rows call it.
-        run: the function itself, with `bind` a method of this.
-        proxy: the same task as the worker and the registry know it.
+        name: the name by which rows refer to it.
+        run: the function itself; with ``bind=True`` a method of this task.
+        proxy: the task as the worker and the registry know it.
     """
 
     def __init__(
@@ -250,11 +268,11 @@ class Task(_Types):
         self._first = (self,) if bind else ()
         self._is_coroutine = inspect.iscoroutinefunction(function)
         self._signature = inspect.signature(function)
-        # Of each task by itself: one may call another directly.
+        # Each task has its own variable, for while it runs it may call another task directly.
         self._request: ContextVar[Request | None] = ContextVar(function.__name__, default=None)
 
     def declare(self, name: str | None, queue: str | None, policy: Policy) -> None:
-        """Make it known to workers.
+        """Put it into the registry, where workers find it.
 
         Raises:
             InvalidTask: this function cannot be a task, or an option makes no sense.
@@ -315,10 +333,17 @@ class Task(_Types):
         """Enqueue a call.
 
         Args:
+            args: the positional arguments.
+            kwargs: the keyword arguments.
             countdown: seconds from now, before which it does not start.
-            eta: or the time itself.
-            expires: seconds from now or a time, after which it is revoked instead of started.
-            time_limit: seconds that this run may take, instead of what the task says.
+            eta: the time before which it does not start, instead of `countdown`.
+            expires: seconds from now or a time, after which it is revoked instead of started;
+                None: as the task's decorator says.
+            queue: the queue to put it into; None: as the task's decorator says.
+            priority: of two rows that are due, the higher one runs first; None: as the task's
+                decorator says.
+            time_limit: seconds that each run of this call may take; None: as the task's decorator
+                says.
 
         Raises:
             NotJSON: an argument is not JSON.
@@ -344,14 +369,14 @@ class Task(_Types):
         )
         return AsyncResult(result.id)
 
-    # A row exists when the transaction that it was made in is committed, and not before.
+    # These need do nothing else: workers see a row only after its transaction has committed.
     delay_on_commit = delay
     apply_async_on_commit = apply_async
 
     # --- running
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run it here and now; of a coroutine function, the coroutine to await."""
+        """Run it here and now. If it is a coroutine function, return the coroutine to await."""
         request = Request(task=self.name, args=args, kwargs=kwargs)
         return (self._await if self._is_coroutine else self._run)(request)
 
@@ -364,7 +389,7 @@ class Task(_Types):
             return await self.run(*request.args, **request.kwargs)
 
     def _for_workers(self) -> Callable[..., Any]:
-        """The function that rows run; it bears the name of the task's own."""
+        """The function that workers call, under the name of the task's own function."""
 
         @functools.wraps(self._function)
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -380,7 +405,10 @@ class Task(_Types):
         return run_coroutine if self._is_coroutine else run
 
     def _current(self) -> CurrentTask | None:
-        """The run of a row of this task; None if it runs within another, or without a row."""
+        """The current task if a worker runs a row of this task; else None.
+
+        None means that this task was called as a function, perhaps by a task that has a row.
+        """
         task = current_task()
         return task if task and task.name == self.name and task.id is not None else None
 
@@ -404,7 +432,7 @@ class Task(_Types):
         if request.asked is not None:
             raise request.asked
 
-    # --- for the task itself, as ``self``
+    # --- for the task's function, where it is ``self``
 
     @property
     def request(self) -> Request:
@@ -425,18 +453,25 @@ class Task(_Types):
         """End this run and try again later.
 
         Args:
-            args: none, or those that it has.
-            kwargs: the same.
-            exc: why; it is what the task fails with if this was the last try.
-            throw: False: return the `Retry`, for the task to raise or just to return.
-            eta: when to try again.
-            countdown: or in how many seconds; by default `default_retry_delay`.
-            max_retries: instead of the task's.
+            args: None, or the arguments that this run has: a row keeps its arguments.
+            kwargs: None, or the keyword arguments that this run has.
+            exc: the exception that is the reason. It is raised if there are no tries left.
+            throw: False returns the `Retry`. The task is tried again even if the function does
+                not raise it.
+            eta: the time of the next try.
+            countdown: seconds until the next try, instead of `eta`; without either, it is the
+                task's `default_retry_delay`.
+            max_retries: how often it may be tried again, instead of what the task's decorator
+                says.
+
+        Returns:
+            The `Retry`, if `throw` is False.
 
         Raises:
-            Retry: always, unless `throw` is False.
+            Retry: always, unless `throw` is False. A direct call raises `exc` if there is one.
             MaxRetriesExceededError: it has had all its tries, and there is no `exc` to raise.
-            UnknownOption: an option of Celery's that is not supported.
+            UnknownOption: an option of Celery's that is not supported, or other arguments than
+                this run's.
         """
         refuse(f"retry() of {self.name}", others)
         request = self.request
@@ -445,11 +480,11 @@ class Task(_Types):
             raise exc or Retry()
         most = self.max_retries if max_retries is None else max_retries
         if most is not None and request.retries >= most:
-            told = f"Task {self.name} (id {request.id}) was to be tried again {most} times at most."
-            raise exc or MaxRetriesExceededError(told)
+            text = f"Task {self.name} (id {request.id}) was to be tried again {most} times at most."
+            raise exc or MaxRetriesExceededError(text)
         retry = _CountedRetry(self._delay(eta, countdown))
         retry.__cause__ = exc or sys.exception()
-        request.asked = retry  # and stays asked for if the task catches what is raised here
+        request.asked = retry  # so that it counts even if the task catches this exception
         if throw:
             raise retry
         return retry
@@ -465,17 +500,18 @@ class Task(_Types):
     def _delay(self, eta: datetime | None, countdown: float | None) -> float | timedelta:
         if eta is None:
             delay = self.default_retry_delay if countdown is None else countdown
-            return max(0, delay or 0)  # as in Celery, what is past is now
+            return max(0, delay or 0)  # as in Celery, a time that is past means now
         return max(timedelta(0), (calls.aware(eta, self.name, "eta") or eta) - timezone.now())
 
     def update_state(
         self, *, state: str = PROGRESS, meta: Mapping[str, Any] | None = None, **others: Any
     ) -> None:
-        """Tell how far this has come; called directly, do nothing.
+        """Report how far this run has come. In a task that was called directly it does nothing.
 
         Args:
-            state: none but "PROGRESS".
-            meta: "current" and "total", numbers, and "status", a text.
+            state: only "PROGRESS" is supported.
+            meta: "current" (how much is done) and "total", numbers, and "status", a text. Each
+                may be left out.
 
         Raises:
             UnknownOption: another state, another key, or an option that is not supported.
@@ -485,15 +521,14 @@ class Task(_Types):
         others |= {f"meta {key!r}": meta[key] for key in meta if key not in _META}
         refuse(f"update_state() of {self.name}", others)
         if (task := self._current()) is not None and not self.request.called_directly:
-            told = meta.get("current", 0), meta.get("total"), meta.get("status", "")
-            task.set_progress(*told)
+            task.set_progress(meta.get("current", 0), meta.get("total"), meta.get("status", ""))
 
 
 _META = {"current", "total", "status"}
 
 
 def _retries(task: CurrentTask | None) -> int:
-    """How often a run of this row has failed; most are the first, and ask nobody."""
+    """How often a run of this row has failed. For a first attempt the database is not asked."""
     if task is None or task.attempt == 1:
         return 0
     attempts = Attempt.objects.using(db.alias()).filter(task_id=task.row.pk)
@@ -521,22 +556,28 @@ def shared_task(
     priority: int = 0,
     **others: Any,
 ) -> Any:
-    """Turn a function into a task, as Celery's decorator does. With or without brackets.
+    """Turn a function into a task, as Celery's decorator does. It works with or without brackets.
 
     Args:
-        bind: the function's first argument is the `Task`.
-        name: what rows call it; by default ``module.function``.
-        autoretry_for: exceptions after which it is tried again. After others it has failed.
-        dont_autoretry_for: but not after these.
-        retry_kwargs: ``max_retries`` and ``countdown`` of these retries.
-        retry_backoff: their delay doubles each time; a number: starting with so many seconds.
-        retry_backoff_max: seconds that the delay does not exceed.
-        retry_jitter: it is a random one up to that.
+        function: the function, if the decorator is used without brackets.
+        bind: whether the function's first argument is the `Task`.
+        name: the name by which rows refer to it; by default ``module.function``.
+        autoretry_for: exceptions after which it is tried again. Any other exception fails it.
+        dont_autoretry_for: exceptions that fail it although `autoretry_for` has them.
+        retry_kwargs: ``max_retries`` and ``countdown`` (seconds) of the retries that
+            `autoretry_for` causes.
+        retry_backoff: whether the delay of those retries doubles each time. True begins with one
+            second; a number is the seconds to begin with.
+        retry_backoff_max: the longest delay in seconds; None: no limit.
+        retry_jitter: whether the delay is random, between 0 and what `retry_backoff` comes to.
         max_retries: how often it is tried again at most; None: for ever.
-        default_retry_delay: seconds before the next try where nothing else says it; None: 0.
-        ignore_result: do not keep what it returns.
-        time_limit: seconds that a run may take.
-        expires: of its calls; see `Task.apply_async`.
+        default_retry_delay: seconds before the next try of a `Task.retry` that says neither `eta`
+            nor `countdown`; None: 0.
+        ignore_result: whether what it returns is dropped.
+        time_limit: seconds that a run may take; None: as the settings say.
+        expires: the default of its calls; see `Task.apply_async`.
+        queue: the queue of its calls; None: the default one.
+        priority: the default of its calls.
 
     Raises:
         InvalidTask: this function cannot be a task, or an option makes no sense.
@@ -552,7 +593,7 @@ def shared_task(
         retry_jitter=retry_jitter,
     )
     policy = Policy(
-        max_attempts=1,  # by itself; each retry is asked for, and counted by `Task.retry`
+        max_attempts=1,  # the engine repeats nothing: `Task.retry` asks for retries and counts them
         timeout=time_limit,
         priority=conf.as_stored(priority),
         result="ignore" if ignore_result else "json",

@@ -1,7 +1,8 @@
 """Django Q's words: ``from bgtasks.dialects.django_q import async_task, result, fetch``.
 
-A row names its function by a path, and rows are data that somebody else may write. So a path must
-lead to a function of an installed app's ``tasks`` module, when it is enqueued and when it runs.
+A row names its function by a dotted path, and rows are data that somebody else may write. So the
+path must lead to a function of an installed app's ``tasks`` module. That is checked when the call
+is enqueued, and again when it runs.
 """
 
 from __future__ import annotations
@@ -44,17 +45,18 @@ from bgtasks.tasks.decorator import background
 
 __all__ = ["EndedTask", "async_task", "fetch", "result"]
 
-# Django Q takes these off a call's keyword arguments too, and so they never were the function's.
+# Options of Django Q that are not supported here. Django Q takes them off the keyword arguments of
+# a call, so that no function of a project that used it expects an argument of such a name.
 REFUSED = {
     "ack_failure", "broker", "cached", "chain", "cluster", "group", "iter_cached", "iter_count",
     "save",
 }  # fmt: skip
 SUPPORTED = ("task_name", "sync", "timeout", "hook")
-# Their `tasks` modules are machinery, not an app's.
-OURS = {"bgtasks", "background_task"}
-# Seconds until a call whose function is missing here is taken up again.
-WAIT = 10.0
-# What the column for names holds.
+# Installed apps whose `tasks` modules are parts of the task system: rows may name nothing there.
+TASK_SYSTEM = {"bgtasks", "background_task"}
+# Seconds after which a worker tries a call again whose function it did not have.
+MISSING_FUNCTION_DELAY = 10.0
+# As many characters as the column `verbose_name` holds.
 LONGEST_NAME = 255
 
 
@@ -63,13 +65,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EndedTask:
-    """What became of a call.
+    """What became of a call that has ended.
 
     Attributes:
-        func: the path of the function; of a task, its name.
-        result: what it returned; of a failure, the traceback or what else is told of it.
-        success: False also if it was cancelled.
-        started: the last attempt; None if it was never run.
+        id: the id that its row had, as a text.
+        name: the call's ``task_name``; if it had none, `func`.
+        func: the path of the function; if that is a task, the task's name.
+        hook: the path of the function that is called with this; None if there is none.
+        args: the positional arguments; none if the row cannot be read.
+        kwargs: the keyword arguments; none if the row cannot be read.
+        result: what the function returned. If the call failed: the traceback, or another text
+            that says why.
+        success: whether the function returned; False also if the call was cancelled.
+        started: when the last attempt began; None if it was never run.
+        stopped: when it ended.
+        attempt_count: how many attempts there were.
     """
 
     id: str
@@ -95,17 +105,20 @@ def async_task(
 
     Args:
         func: the function or its dotted path.
-        args: its arguments.
-        q_options: ``task_name``; ``timeout``, in seconds; ``hook``, a function or path under the
-            same rule, called with the `EndedTask` when this has ended; ``sync``: run it here and
-            now, once, and raise what it raises.
-        kwargs: its arguments, and those options, unless they stand in ``q_options``.
+        args: the function's positional arguments.
+        q_options: ``task_name``, a text; ``timeout``, in seconds; ``hook``, a function or its
+            path, under the same rule as `func`, which is called with the `EndedTask` when this
+            call has ended; ``sync``, whether to run the call here and now, once, and to raise
+            what it raises.
+        kwargs: the function's keyword arguments. An option that `q_options` does not have may
+            stand among them too.
 
     Returns:
-        The id.
+        The id of the call.
 
     Raises:
-        ForbiddenFunction: the function, or the hook, is none of an installed app's ``tasks``.
+        ForbiddenFunction: `func` or the hook is not a function of an installed app's ``tasks``.
+        InvalidOption: the ``task_name`` is no text, is too long, or is a number.
         NotJSON: an argument is not JSON.
         UnknownOption: an option of Django Q's that is not supported.
     """
@@ -124,7 +137,7 @@ def async_task(
 
 
 def _options(kwargs: dict[str, Any], q_options: Mapping[str, Any]) -> dict[str, Any]:
-    """Take the options off the function's arguments.
+    """Remove the options from the function's keyword arguments, and return all options.
 
     Raises:
         UnknownOption: one of them is not supported.
@@ -160,7 +173,9 @@ def _submit(
             verbose_name=name or path[:LONGEST_NAME],
         )
     except NotJSON:
-        enqueue.parameters(path, args, kwargs)  # names the argument as the caller counts
+        # The caller does not count the path as an argument. This raises the error with the number
+        # that the argument has for the caller.
+        enqueue.parameters(path, args, kwargs)
         raise
     return row
 
@@ -172,27 +187,29 @@ def _run_here(
     own = {key: value for key, value in own.items() if value is not None}
     with transaction.atomic(using=db.alias()):
         row = _submit(call_once, path, args, kwargs, name, own)
-        # Before anybody else can see it. In eager mode it has run already.
+        # Within the transaction, so that no worker can claim it. In eager mode it has run already,
+        # and there is no row to claim.
         held = claims.claim_row(row, upstream.tasks._runner.worker_name)
     failure = inline.run(claimed_here(row), hooks_wait=True) if held else None
     if hook and (ended := fetch(str(row.pk))):
         runnable(hook)(ended)
     if failure:
         raise failure
-    if (result := AsyncResult(row)).ready():  # and not put off, for a worker
+    if (result := AsyncResult(row)).ready():  # else it asked to be run later, by a worker
         result.get()
     return str(row.pk)
 
 
 def result(task_id: str, wait: int = 0) -> Any:
-    """What a call returned, or what is told of its failure; None if it has not ended.
+    """What a call returned, or the traceback of its failure; None if it has not ended.
 
     Args:
-        task_id: the id, or the name.
-        wait: milliseconds to wait for it at most; -1: for ever.
+        task_id: the id, or the name. If several calls have that name, the one that ended last.
+        wait: milliseconds to wait at most for its end; -1: without a limit.
 
     Raises:
-        WouldBlock: waiting inside a transaction, or a task that has the only worker.
+        WouldBlock: the caller would wait inside a transaction, or inside a task that occupies the
+            only worker.
     """
     ended = fetch(task_id, wait)
     return None if ended is None else ended.result
@@ -202,11 +219,12 @@ def fetch(task_id: str, wait: int = 0) -> EndedTask | None:
     """What became of a call; None if it has not ended, or nothing is known of it.
 
     Args:
-        task_id: the id, or the name. Of several that have a name, the one that ended last.
-        wait: milliseconds to wait for it at most; -1: for ever.
+        task_id: the id, or the name. If several calls have that name, the one that ended last.
+        wait: milliseconds to wait at most for its end; -1: without a limit.
 
     Raises:
-        WouldBlock: waiting inside a transaction, or a task that has the only worker.
+        WouldBlock: the caller would wait inside a transaction, or inside a task that occupies the
+            only worker.
     """
     found = outcomes.id_of(task_id)
     if found is None:
@@ -220,7 +238,7 @@ def fetch(task_id: str, wait: int = 0) -> EndedTask | None:
 
 
 def _named(name: str) -> int | None:
-    """The id of the call of that name that ended last; if none has, of the one enqueued last."""
+    """The id of the call of that name that ended last; if none has ended, the one enqueued last."""
     using = db.alias()
     completed = CompletedTask.objects.using(using).filter(verbose_name=name)
     ended = Outcome.objects.using(using).filter(completed_id__in=completed.values("pk"))
@@ -258,7 +276,10 @@ def _ended(task_id: int) -> EndedTask | None:
 
 
 def _called(row: CompletedTask) -> tuple[str, list[Any], dict[str, Any]]:
-    """The function and its arguments; of a row that cannot be read, and failed for that, none."""
+    """The function's path and its arguments.
+
+    A row whose arguments cannot be read, which is why it failed, has no arguments here.
+    """
     try:
         args, kwargs = codec.loads(row.task_params)
         if row.task_name not in {call.name, call_once.name}:
@@ -290,7 +311,8 @@ def path_of(function: Callable[..., Any] | str) -> str:
     else:
         name = getattr(function, "__qualname__", type(function).__qualname__)
         module = str(getattr(function, "__module__", None))
-        # What a package `tasks` imports from its modules is named as the package's.
+        # If `tasks` is a package, a function of one of its modules is named by the package, which
+        # has to import it.
         package, inside, _ = module.partition(".tasks.")
         path = f"{package}.tasks.{name}" if inside else f"{module}.{name}"
     found = find(path)
@@ -308,7 +330,7 @@ def find(path: str) -> Any:
     module_name, _, name = path.rpartition(".")
     app = module_name.removesuffix(".tasks")
     installed = any(config.name == app for config in apps.get_app_configs())
-    if not installed or app == module_name or app in OURS:
+    if not installed or app == module_name or app in TASK_SYSTEM:
         raise _forbidden(path, f"{module_name or path} is no `tasks` module of an installed app")
     try:
         module = import_module(module_name)
@@ -331,19 +353,19 @@ def _forbidden(
     path: str, reason: str, kind: type[ForbiddenFunction] = ForbiddenFunction
 ) -> ForbiddenFunction:
     return kind(
-        f"{path} is not run: {reason}. Rows are data, so that they may name only functions at the "
-        "top of an installed app's tasks.py. Write one there, and let it call this."
+        f"{path} is not run: {reason}. Rows are data, so they may name only functions at the top "
+        "of an installed app's tasks.py. Write one there, and let it call this."
     )
 
 
 def _task(found: Any) -> Any:
-    """The task as workers know it, if it is one; else None."""
+    """The registry's entry for what a path led to, if that is a task; else None."""
     known = upstream.tasks._tasks.get(getattr(found, "name", None))
     return known if known in (found, getattr(found, "proxy", None)) else None
 
 
 def runnable(path: str) -> Callable[..., Any]:
-    """What runs a path's function here.
+    """The function of a path, to be called here. If it is a task, the function of the task.
 
     Raises:
         ForbiddenFunction
@@ -357,41 +379,42 @@ def runnable(path: str) -> Callable[..., Any]:
 # --- the tasks that workers run
 
 
-def _awaited(path: str) -> Callable[..., Any]:
-    """What runs a path's function here.
+def _runnable_or_snooze(path: str) -> Callable[..., Any]:
+    """As `runnable`, for a worker, which puts a call off whose function it does not have.
 
     Raises:
         ForbiddenFunction
-        Snooze: the function is missing. Whoever named it had it, and runs newer code than we do.
+        Snooze: the function is missing. The process that enqueued the call had it, so its code is
+            newer than this worker's.
     """
     try:
         return runnable(path)
     except MissingFunction as error:
         logger.warning(
-            "A call waits for a worker that has its function: %s If it is there, restart the "
-            "workers that were started before it was.",
+            "A call waits for a worker that has its function: %s If the function exists, restart "
+            "the workers that were started before it did.",
             error,
         )
-        raise Snooze(WAIT) from None
+        raise Snooze(MISSING_FUNCTION_DELAY) from None
 
 
-# Rows carry these three names: they stay, whatever becomes of this module.
+# Rows carry these three names, so they must not change, even if this module is moved.
 @background(name="bgtasks.dialects.django_q.call")
 def call(path: str, /, *args: Any, **kwargs: Any) -> Any:
     """Run the function of a path."""
-    return _awaited(path)(*args, **kwargs)
+    return _runnable_or_snooze(path)(*args, **kwargs)
 
 
 @background(name="bgtasks.dialects.django_q.call_once", max_attempts=1)
 def call_once(path: str, /, *args: Any, **kwargs: Any) -> Any:
-    """The same, for somebody who waits for it in this very process."""
+    """Run the function of a path, once, for ``sync=True``: the caller waits in this process."""
     return runnable(path)(*args, **kwargs)
 
 
 @background(name="bgtasks.dialects.django_q.call_hook")
 def call_hook(task_id: int) -> Any:
-    """Tell a hook what became of a task."""
+    """Call the hook of a task that has ended with its `EndedTask`."""
     ended = fetch(str(task_id))
     if ended is None or ended.hook is None:
         raise Cancel(f"nothing is known of task {task_id} any more")
-    return _awaited(ended.hook)(ended)
+    return _runnable_or_snooze(ended.hook)(ended)

@@ -1,4 +1,4 @@
-"""The backend that stores mails instead of sending them, each with a task that sends it."""
+"""The email backend that stores mails, each with a row of the task that sends it."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ logger = logging.getLogger(__name__)
 
 
 class BackgroundEmailBackend(BaseEmailBackend):
-    """Stores mails, each with a task that sends it.
+    """Stores mails, each with a row of the task that sends it.
 
     Args:
-        fail_silently: mails that are too large, or that the database does not take, are logged
-            and not counted. Of a send that fails later the caller hears nothing in any case.
-        mailer: the entry of `MAILERS` that really sends, where the project has that setting.
-        alias: this one's own entry there.
-        options: refused, unless they say nothing.
+        fail_silently: whether mails that are too large, or that the database refuses, are logged
+            and not counted, instead of an error raised. A send that fails later, in the worker,
+            is never raised to the caller.
+        mailer: the name of the entry of `MAILERS` that really sends, if the project has that
+            setting.
+        alias: the name of this backend's own entry of `MAILERS`. Django passes it from 6.1 on.
+        options: any further options; they must be None.
 
     Raises:
-        MailOptionRefused
-        InvalidMailSettings: there is nothing to send by, or it is this backend again.
+        MailOptionRefused: an option is given that the worker would not have.
+        InvalidMailSettings: the settings name no backend that really sends.
     """
 
-    # By this the settings' check knows this class and its subclasses: see `mailers`.
+    # `mailers.check_settings` recognises this class and its subclasses by this attribute.
     queues_mails = True
 
     def __init__(
@@ -51,20 +53,25 @@ class BackgroundEmailBackend(BaseEmailBackend):
             super().__init__(alias=alias)
         self.fail_silently = fail_silently
         self.mailer = mailer
-        options.pop("_ignore_unknown_kwargs", None)  # from Django to its own base class
+        options.pop("_ignore_unknown_kwargs", None)  # Django passes it for its own base class
         _refuse(sorted(name for name, value in options.items() if value is not None))
         check_settings(mailer)
 
     def send_messages(self, email_messages: Iterable[EmailMessage]) -> int:
-        """Queue mails: all or none, and only if the transaction around them commits.
+        """Queue mails: all or none, and only if the transaction around this call commits.
+
+        With `fail_silently`, mails that are too large are left out and the others queued.
 
         Returns:
-            How many were accepted. Those without any recipient are not.
+            How many were queued. Mails without any recipient are not.
 
         Raises:
-            CryptographyMissing, UnstorableMail, MailTooLarge
+            CryptographyMissing: the package that encrypts mails is not installed.
+            UnstorableMail: a mail has an attribute that cannot be stored.
+            MailTooLarge: a mail exceeds `BGTASKS_MAIL_MAX_SIZE` bytes; not with `fail_silently`.
+            DatabaseError: the database refused them; not with `fail_silently`.
         """
-        # Before the transaction, which on SQLite keeps all other writers out.
+        # Encrypted before the transaction begins, because on SQLite that blocks all other writers.
         sealed = [self._sealed(message) for message in email_messages if message.recipients()]
         bodies = [body for body in sealed if body is not None]
         if not bodies:
@@ -75,7 +82,7 @@ class BackgroundEmailBackend(BaseEmailBackend):
         except DatabaseError:
             if not self.fail_silently:
                 raise
-            logger.exception("Lost, for the database did not take them: %d mails.", len(bodies))
+            logger.exception("%d mail(s) lost: the database did not store them.", len(bodies))
             return 0
         return len(bodies)
 
@@ -93,8 +100,8 @@ def _refuse(names: Sequence[str]) -> None:
     if not names:
         return
     raise MailOptionRefused(
-        f"A mail in the queue cannot take {', '.join(names)} along: the worker sends it by the "
-        "settings, and no password is to stand in the database. Set it there (username is "
+        f"A mail in the queue cannot take {', '.join(names)} along: the worker sends it by its "
+        "settings, and no password may stand in the database. Set it in the settings (username is "
         "EMAIL_HOST_USER, password is EMAIL_HOST_PASSWORD; with MAILERS, OPTIONS of the mailer "
         "that really sends). Or send this mail at once, by a connection of the real backend."
     )

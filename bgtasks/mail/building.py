@@ -1,4 +1,4 @@
-"""A message built as Django's SMTP backend asks for it, in each version of Django."""
+"""Builds a mail's MIME message as Django's SMTP backend does, in each version of Django."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from django.core.mail import EmailMessage
 
 
 def built_for_smtp(message: EmailMessage) -> Any:
-    """The message as Django's SMTP backend asks for it."""
+    """What ``message()`` gives Django's SMTP backend."""
     if django.VERSION >= (6,) and _takes_policy(message.message):
         return message.message(policy=email.policy.SMTP)
     return message.message()
 
 
 def _takes_policy(build: Callable[..., Any]) -> bool:
-    """Not the method of a subclass that was written before there was one."""
+    """Whether a ``message()`` method has the argument ``policy``, which came with Django 6.0.
+
+    That of a subclass which was written for an older Django has not.
+    """
     try:
         signature(build).bind(policy=None)
     except TypeError:
@@ -28,6 +31,7 @@ def _takes_policy(build: Callable[..., Any]) -> bool:
 
 
 def bytes_for_smtp(built: Any) -> bytes:
+    """The bytes of a message from `built_for_smtp`, with lines that end in CRLF."""
     if django.VERSION >= (6,):
         return bytes(built.as_bytes())
     return bytes(built.as_bytes(linesep="\r\n"))

@@ -1,4 +1,8 @@
-"""A mail as the encrypted text that a row keeps, and back. The cipher is Fernet."""
+"""Encrypts a mail to the text that its row keeps, and decrypts it again.
+
+The cipher is Fernet of the package ``cryptography``. Its keys are made of `SECRET_KEY` and
+`SECRET_KEY_FALLBACKS` by HKDF (RFC 5869).
+"""
 
 from __future__ import annotations
 
@@ -17,26 +21,31 @@ from bgtasks.mail.message import rebuilt, written
 if TYPE_CHECKING:
     from cryptography.fernet import MultiFernet
 
-# Separates these keys from all others that are made of SECRET_KEY.
+# HKDF's `info`. It makes these keys differ from all others that are made of SECRET_KEY.
 LABEL = b"bgtasks.mail"
 
 
 def seal(message: EmailMessage, mailer: str | None = None) -> str:
-    """A mail as the database keeps it.
+    """A mail as the database keeps it: as encrypted JSON.
 
-    It is built once here, as the real backend will build it, so that a header with a line break
-    fails where it was made and not in a worker.
+    The mail is built once here, as the real backend will build it later. So a mail that cannot be
+    built, for example because a header has a line break, fails where it was made and not in a
+    worker.
 
     Args:
-        mailer: the mailer that is to send it; kept with it.
+        message: the mail.
+        mailer: the name of the mailer that is to send it, which is stored with it.
 
     Raises:
-        CryptographyMissing, UnstorableMail, MailTooLarge
+        CryptographyMissing: the package that encrypts mails is not installed.
+        UnstorableMail: the mail has an attribute that cannot be stored.
+        MailTooLarge: the mail exceeds `BGTASKS_MAIL_MAX_SIZE` bytes.
         Exception: whatever the message's own ``message()`` raises.
     """
     keys = _keys()
     mail = {"mailer": mailer, **written(message)}
-    # Text may hold halves of surrogate pairs: bytes that somebody decoded with surrogateescape.
+    # A text may hold lone surrogates, if somebody decoded bytes with surrogateescape. UTF-8 does
+    # not allow them; surrogatepass keeps them.
     text = json.dumps(mail, ensure_ascii=False).encode(errors="surrogatepass")
     if len(text) > (most := conf.mail_max_size()):
         raise MailTooLarge(
@@ -47,10 +56,15 @@ def seal(message: EmailMessage, mailer: str | None = None) -> str:
 
 
 def unseal(mail_id: int, body: str) -> tuple[EmailMessage, str | None]:
-    """The mail, and the mailer that is to send it.
+    """The mail, and the name of the mailer that is to send it.
+
+    Args:
+        mail_id: the id of the mail, for the text of an error.
+        body: what `seal` returned.
 
     Raises:
-        CryptographyMissing, UnreadableMail
+        CryptographyMissing: the package that decrypts mails is not installed.
+        UnreadableMail: none of the keys decrypts it.
     """
     from cryptography.fernet import InvalidToken
 
@@ -58,7 +72,7 @@ def unseal(mail_id: int, body: str) -> tuple[EmailMessage, str | None]:
         text = _keys().decrypt(body)
     except InvalidToken:
         text = None
-    if text is None:  # raised out here: the cause would tell nothing more
+    if text is None:  # raised outside of the except, as InvalidToken would explain nothing more
         raise UnreadableMail(
             f"Mail {mail_id} cannot be decrypted: it was stored under another SECRET_KEY, which is "
             "not among SECRET_KEY_FALLBACKS, or its row was changed. Put the old key there and "
@@ -69,7 +83,11 @@ def unseal(mail_id: int, body: str) -> tuple[EmailMessage, str | None]:
 
 
 def _keys() -> MultiFernet:
-    """The first key encrypts; each may decrypt."""
+    """The keys of which the first encrypts and any may decrypt.
+
+    Raises:
+        CryptographyMissing
+    """
     try:
         from cryptography.fernet import Fernet, MultiFernet
     except ImportError:

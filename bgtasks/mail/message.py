@@ -1,7 +1,7 @@
 """A mail as JSON, and back.
 
-What a backend may read is kept: the attributes of the message, and what ``message()`` would be
-different about in another process.
+Everything that a backend may read is stored: the attributes of the message, and those parts of
+what ``message()`` builds that would be different in the worker's process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from bgtasks.mail.values import decoded, encoded
 
 logger = logging.getLogger(__name__)
 
-# What Django gives a mail. The last two go with Django 6, where a mail that has them fails.
+# The attributes that Django's own classes give a mail. Django 6 has removed the last two, and
+# there a mail that has them cannot be built.
 ATTRIBUTES = (
     "subject",
     "body",
@@ -43,11 +44,12 @@ ATTRIBUTES = (
 )
 
 
-# What a mail is sent by stays here; its worker has a connection of its own.
-LEFT_HERE = {"connection", "_connection"}
+# Attributes that are not stored: the connection to send by. The worker makes its own.
+NOT_STORED = {"connection", "_connection"}
 
 
-# Methods that are over when a mail comes to its backend. All others say what it looks like.
+# Methods that have done their work when a mail reaches its backend. All other methods of Django's
+# classes decide what the mail looks like.
 BEFORE_SENDING = {
     "__init__",
     "send",
@@ -71,13 +73,19 @@ _MISSING = object()
 
 
 def written(message: EmailMessage) -> dict[str, Any]:
+    """A mail as a value that JSON knows, for `rebuilt`.
+
+    Raises:
+        UnstorableMail: an attribute cannot be stored.
+        Exception: whatever the message's own ``message()`` raises.
+    """
     built = built_for_smtp(message)
     own = _builds_its_own(message)
     return {
         "class": _base(message).__name__,
         "attributes": _attributes(message),
-        # Chosen when a mail is built. A retry must not choose again: whoever gets both mails can
-        # tell by the Message-ID that they are one.
+        # These headers are chosen when a mail is built. They are stored so that each attempt sends
+        # the same ones: who gets the mail twice can see by the Message-ID that it is the same mail.
         "headers": {name: str(built[name]) for name in ("Message-ID", "Date") if name in built},
         "raw": b64encode(bytes_for_smtp(built)).decode() if own else None,
         "recipients": encoded(list(message.recipients())) if own else None,
@@ -90,7 +98,7 @@ def _base(message: EmailMessage) -> type[EmailMessage]:
 
 
 def _builds_its_own(message: EmailMessage) -> bool:
-    """Whether it looks other than its attributes say, by methods of its own."""
+    """Whether a mail has methods of its own, by which it may look other than its attributes say."""
     base = _base(message)
     return any(
         name in vars(message) or getattr(type(message), name, None) is not getattr(base, name, None)
@@ -113,7 +121,10 @@ def _attributes(message: EmailMessage) -> dict[str, Any]:
 
 
 def _headers(headers: Mapping[str, Any]) -> Any:
-    """What Django makes text of, it makes text of here."""
+    """The headers, each value as it is if it can be stored, and otherwise as text.
+
+    When Django builds the mail, it turns such values into text too.
+    """
 
     def value(given: Any) -> Any:
         try:
@@ -126,16 +137,20 @@ def _headers(headers: Mapping[str, Any]) -> Any:
 
 
 def _further_attributes(message: EmailMessage) -> dict[str, Any]:
-    """What Django knows nothing of and the real backend may: tags, metadata and the like."""
+    """Attributes that are not Django's, but which the real backend may read: tags, metadata etc.
+
+    Of a mail of Django's own class, each must be storable, for somebody has set it for the backend.
+    Of a subclass, those that cannot be stored are left out with a warning.
+    """
     exact = type(message) is _base(message)
     found = {}
     for name, value in (_of_its_classes(message) | vars(message)).items():
-        if name in LEFT_HERE or name in ATTRIBUTES or name in BUILDERS:
+        if name in NOT_STORED or name in ATTRIBUTES or name in BUILDERS:
             continue
         try:
             found[name] = encoded(value)
         except (TypeError, ValueError) as error:
-            if exact:  # somebody set it for the backend
+            if exact:
                 raise _complaint(message, name, error) from error
             if name in vars(message):
                 _warn_once(f"{type(message).__module__}.{type(message).__name__}", name, str(error))
@@ -143,7 +158,7 @@ def _further_attributes(message: EmailMessage) -> dict[str, Any]:
 
 
 def _of_its_classes(message: EmailMessage) -> dict[str, Any]:
-    """Values that subclasses of Django's classes have for all their mails."""
+    """Attributes that subclasses of Django's classes define once for all their mails."""
     found: dict[str, Any] = {}
     for class_ in reversed(type(message).__mro__):
         if class_ not in {object, EmailMessage, EmailMultiAlternatives}:
@@ -158,7 +173,7 @@ def _of_its_classes(message: EmailMessage) -> dict[str, Any]:
 @functools.cache
 def _warn_once(class_: str, name: str, reason: str) -> None:
     logger.warning(
-        "Mails of the class %s are queued without their attribute %s: %s. Where the mail backend "
+        "Mails of the class %s are queued without their attribute %s: %s. If the mail backend "
         "reads it, give it a value that JSON knows.",
         class_,
         name,
@@ -168,13 +183,14 @@ def _warn_once(class_: str, name: str, reason: str) -> None:
 
 def _complaint(message: EmailMessage, name: str, reason: Exception) -> UnstorableMail:
     return UnstorableMail(
-        f"The attribute {name} of a {type(message).__name__} cannot be queued ({reason}). Use "
+        f"The attribute {name} of this {type(message).__name__} cannot be queued ({reason}). Use "
         "text, bytes, numbers, lists, dicts, dates or MIME parts; or send this mail at once, by a "
         "connection of the real backend."
     )
 
 
 def rebuilt(mail: Mapping[str, Any]) -> EmailMessage:
+    """The mail that `written` has written."""
     multiple = mail["class"] == "EmailMultiAlternatives"
     message = StoredMultiAlternatives() if multiple else StoredMessage()
     for name, value in mail["attributes"].items():
@@ -187,13 +203,15 @@ def rebuilt(mail: Mapping[str, Any]) -> EmailMessage:
 
 
 class StoredMessage(EmailMessage):
-    """A mail from the queue. Its Message-ID and Date were chosen when it was queued.
-
-    Those stand beside the headers that the sender gave, not among them: of a backend that sends
-    by attributes, some services refuse such headers.
+    """A mail from the queue.
 
     Attributes:
-        stored_bytes: of a class with a ``message()`` of its own, what that gave.
+        stored_headers: the Message-ID and the Date that were chosen when the mail was queued. They
+            are not in `extra_headers`: a backend that hands a mail's attributes to a web service
+            would pass them on, and some services refuse these headers.
+        stored_bytes: what ``message()`` built when the mail was queued, if its class has methods
+            of its own; else None.
+        stored_recipients: what ``recipients()`` returned then, in the same case; else None.
     """
 
     stored_headers: Mapping[str, str] = {}
@@ -215,25 +233,29 @@ class StoredMessage(EmailMessage):
 
 
 class StoredMultiAlternatives(StoredMessage, EmailMultiAlternatives):
-    """As `StoredMessage`, of a mail that has alternatives."""
+    """As `StoredMessage`, for a mail that may have alternatives."""
 
 
 class RawMessage(Message):
-    """A parsed mail that is written as the very bytes that it was parsed from.
+    """A parsed mail that is written as the very bytes from which it was parsed.
 
-    Signatures hold for these bytes only.
+    A signed mail needs that: the signature is valid for exactly these bytes.
+
+    Attributes:
+        exact: the bytes, with lines that end in CRLF.
     """
 
     exact: bytes
 
     @classmethod
     def of(cls, exact: bytes, policy: Any) -> RawMessage:
+        """Parse a mail by a policy of the package ``email``."""
         message = cls(policy=policy)
         message.__dict__ |= vars(BytesParser(Message, policy=policy).parsebytes(exact))
         message.exact = exact
         return message
 
-    def as_bytes(  # Django 5.2's own messages take a linesep too
+    def as_bytes(  # Django 5.2 passes `linesep`, which the base class does not have
         self, unixfrom: bool = False, policy: Any = None, linesep: str | None = None
     ) -> bytes:
         ending = linesep or (policy or self.policy).linesep

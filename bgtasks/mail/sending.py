@@ -1,4 +1,8 @@
-"""The task that sends a stored mail by the real backend, and what may be said of a failure."""
+"""The task that sends a stored mail by the real backend.
+
+The error of a failed send names no recipient and quotes nothing of the mail, for it is stored with
+the row, shown in the admin and logged.
+"""
 
 from __future__ import annotations
 
@@ -18,41 +22,44 @@ from bgtasks.tasks.decorator import background
 
 @background(name=mails.TASK)
 def send(mail_id: int) -> str:
-    """Send a stored mail, and forget it.
+    """Send a stored mail, and delete it.
 
     Returns:
-        What was done, in words.
+        "sent", or a sentence that says why there was nothing to send.
 
     Raises:
-        MailNotSent, UnreadableMail, CryptographyMissing, InvalidMailSettings
+        MailNotSent: the real backend failed.
+        UnreadableMail: no key decrypts the mail.
+        CryptographyMissing: the package that decrypts mails is not installed.
+        InvalidMailSettings: the settings name no backend that really sends.
     """
     body = mails.body(mail_id)
     if body is None:
         return f"Nothing to do: mail {mail_id} was sent by an earlier run, or deleted."
     problem = _try_to_send(mail_id, body)
     if problem:
-        # Raised out here, where nothing in this frame or below it knows more than it says. Error
-        # trackers collect the variables of frames.
+        # It is raised here because error trackers collect the variables of a traceback's frames:
+        # no variable of this frame holds the decrypted mail.
         raise problem
-    # A worker that is killed before this line sends the mail again, under the same Message-ID.
+    # If the worker is killed before this line, the mail is sent again, with the same Message-ID.
     mails.remove(mail_id)
     return "sent"
 
 
 def _try_to_send(mail_id: int, body: str) -> MailError | None:
-    """Send it; returns what went wrong, in words that may be kept and shown."""
+    """Send a mail. Returns None, or an error whose text may be stored and shown."""
     try:
         message, mailer = unseal(mail_id, body)
         connection = real_backend(mailer)
     except MailError as error:
         return error.with_traceback(None)
     except Exception as error:
-        return MailNotSent(f"Mail {mail_id} cannot be sent: {_told(error)}.")
+        return MailNotSent(f"Mail {mail_id} cannot be sent: {_harmless(error)}.")
     try:
-        if connection.send_messages([message]) != 0:  # many backends return nothing
+        if connection.send_messages([message]) != 0:  # many backends return None for a success
             return None
     except Exception as error:
-        text = f"Mail {mail_id} was not sent by {_name(connection)}: {_told(error)}."
+        text = f"Mail {mail_id} was not sent by {_name(connection)}: {_harmless(error)}."
         if _errno(error):
             return MailNotSent(f"{text} Is the mail server there, and does it run?")
         return MailNotSent(
@@ -60,27 +67,27 @@ def _try_to_send(mail_id: int, body: str) -> MailError | None:
             "mail server's log."
         )
     return MailNotSent(
-        f"Mail {mail_id} was not sent by {_name(connection)}: it says that it sent none, and not "
-        "why. Have it raise its errors."
+        f"Mail {mail_id} was not sent by {_name(connection)}: it says that it sent none, and does "
+        "not say why. Configure it so that it raises its errors."
     )
 
 
 def _name(connection: Any) -> str:
-    """The backend, and the server that it was to reach, if it has one."""
+    """The path of a backend's class, and the server that it sends to, if it has one."""
     name = f"{type(connection).__module__}.{type(connection).__qualname__}"
     host, port = getattr(connection, "host", None), getattr(connection, "port", None)
     return f"{name} ({host}:{port})" if host and port else name
 
 
-def _told(error: Exception) -> str:
-    """What may be said of an error: its class, codes, and where it was raised.
+def _harmless(error: Exception) -> str:
+    """A description of an error without its text: its class, its codes, and where it was raised.
 
-    Its text may not. Mail servers answer with the address that they refuse, and Python's errors
-    quote values.
+    The text may hold what must not be shown: mail servers answer with the address that they
+    refuse, and Python's errors quote values.
     """
     try:
         details = [detail for detail in (_answer(error), _errno(error)) if detail]
-    except Exception:  # a backend of somebody's own fills them in otherwise
+    except Exception:  # other code than smtplib's may fill such an error with anything
         details = []
     frames = traceback.extract_tb(error.__traceback__)[-3:]
     place = " > ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in frames)
@@ -88,7 +95,7 @@ def _told(error: Exception) -> str:
 
 
 def _answer(error: Exception) -> str:
-    """The codes of a mail server's answer, such as 550 5.1.1."""
+    """The codes of a mail server's answer, such as "550 5.1.1" (RFC 5321, RFC 3463); else ""."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         answers = [_codes(*answer) for answer in error.recipients.values()]
         return f"{', '.join(dict.fromkeys(answers))} (recipients: {len(answers)})"
@@ -104,7 +111,10 @@ def _codes(code: Any, text: Any) -> str:
 
 
 def _errno(error: Exception) -> str:
-    """What the operating system says: its own words for the number, not the error's."""
+    """The number of an error of the operating system, and what it means; else "".
+
+    The meaning comes from `os.strerror`, not from the error's own text.
+    """
     if not isinstance(error, OSError) or isinstance(error, smtplib.SMTPException):
         return ""
     number = error.errno

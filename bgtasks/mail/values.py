@@ -1,8 +1,8 @@
 """The values of a mail's attributes as JSON, and back. Nothing is pickled.
 
-What JSON knows is written as it is. Any other value is written as a list of two: the name of a
-type from the tables below, and what the reader of that type takes. A list is such a value too, so
-that a list in the JSON always means a name and a value.
+None, booleans, numbers and texts are written as they are. Any other value is written as a list of
+two: the name of a type from the tables below, and what the reader of that type takes. A list is
+written in that way too, as ``["list", [...]]``. So every list that `decoded` meets is such a pair.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from bgtasks.serialize import codec
 
 
 def encoded(value: Any) -> Any:
-    """A value as JSON.
+    """A value as one that JSON knows, for `decoded`.
 
     Raises:
-        TypeError, ValueError: it has a part that cannot be written.
+        TypeError, ValueError: a part of the value cannot be written.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -41,6 +41,7 @@ def encoded(value: Any) -> Any:
 
 
 def decoded(value: Any) -> Any:
+    """The value that `encoded` has written."""
     if not isinstance(value, list):
         return value
     name, written = value
@@ -60,9 +61,9 @@ def _pairs(mapping: Mapping[Any, Any]) -> list[Any]:
 
 
 def _part(part: Message) -> str:
-    """A MIME part as bytes, as it is: no line folded again, no From escaped."""
+    """A MIME part as bytes in base64, unchanged: no line is folded again, no "From " escaped."""
     into = BytesIO()
-    # A header in UTF-8 would not be read again as such.
+    # The parser would not decode headers that are written as plain UTF-8.
     plain: Any = part.policy
     if getattr(plain, "utf8", False):
         plain = plain.clone(utf8=False)
@@ -75,14 +76,14 @@ def _parsed(class_: Any, policy: Any) -> Callable[[str], Any]:
 
 
 class _LegacyPart(MIMEBase):
-    """A parsed part that is a MIMEBase, for Django takes nothing else of the old kind."""
+    """A parsed part that is a MIMEBase: of the old kind of parts Django attaches no others."""
 
     def __init__(self, policy: Any = email.policy.compat32) -> None:
         Message.__init__(self, policy=policy)
 
 
 _WRITERS: list[tuple[Any, str, Callable[[Any], Any]]] = [
-    (Promise, "text", str),  # in the language that is active now
+    (Promise, "text", str),  # a lazy text, in the language that is active now
     ((bytes, bytearray, memoryview), "bytes", lambda value: b64encode(value).decode()),
     (EmailAttachment, "attachment", _all_encoded),
     (EmailAlternative, "alternative", _all_encoded),
@@ -93,7 +94,7 @@ _WRITERS: list[tuple[Any, str, Callable[[Any], Any]]] = [
     (MIMEPart, "modern part", _part),
     (MIMEBase, "legacy part", _part),
     (Message, "legacy message", _part),
-    # Attached whole. Only what it looks like is of use to anybody.
+    # A mail attached to another. It is written as the MIME message that would be sent.
     (EmailMessage, "part", lambda value: encoded(built_for_smtp(value))),
     (Charset, "charset", lambda value: _pairs(vars(value))),
 ]

@@ -1,5 +1,5 @@
-"""Who keeps workers alive: forks them, renews their lease, rescues rows, enqueues cron lines.
+"""Keeps workers alive: forks them, renews their lease, rescues rows, enqueues by cron lines.
 
-Modules here import `bgtasks.worker` and what stands below that. Where forking cannot work, a row
-is run in this very process: `in_process` and `one_by_one`.
+Modules here import `bgtasks.worker` and what stands below that. Where forking cannot work, rows
+run in this process, by `in_process` or by `one_by_one`.
 """

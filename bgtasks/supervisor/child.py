@@ -1,4 +1,4 @@
-"""A forked worker: how it comes into being, and what its parent knows of it."""
+"""A forked worker, as its parent sees it, and how it is forked."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from bgtasks.worker.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-CRASHED = 70  # EX_SOFTWARE
+CRASHED = 70  # EX_SOFTWARE of sysexits.h
 
-# What the parent handles and a child leaves to it.
+# The signals that the parent handles. A child handles only SIGTERM of them.
 SIGNALS = [
     getattr(signal, name)
     for name in ("SIGTERM", "SIGINT", "SIGTSTP", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCHLD")
@@ -36,11 +36,17 @@ class Child:
     """A forked worker, as its parent sees it.
 
     Attributes:
-        told: whether it was told to end.
-        retiring_since: since when it starts nothing more because a task of it is overdue.
-        timed_out: the rows, with their limits in seconds, for which it is being ended.
-        ended: whether we end it, for a reason that is no fault of the tasks it runs.
-        failed: whether it came to another end than it should.
+        claimant: the name that stands in its claims.
+        pid: its process id.
+        marks: the memory that it shares with its parent.
+        started: when it was forked, by `bgtasks.clock.elapsed`.
+        stop_requested: whether it was asked to end.
+        retiring_since: since when it starts no more rows, because a run in it is overdue; None if
+            it does start rows.
+        timed_out: the overdue rows for which the parent has killed it, with their limits in
+            seconds; 0 for one that was revoked.
+        ended: whether the parent has killed it. If so, its other tasks are not suspected of it.
+        failed: whether it ended with another status than 0.
     """
 
     def __init__(self, claimant: Claimant, pid: int, pipe: int, marks: Marks) -> None:
@@ -48,7 +54,7 @@ class Child:
         self.pid = pid
         self.marks = marks
         self.started = elapsed()
-        self.told = False
+        self.stop_requested = False
         self.retiring_since: float | None = None
         self.timed_out: dict[int, float] = {}
         self.ended = False
@@ -59,7 +65,13 @@ class Child:
     def fork(
         cls, claimant: Claimant, options: Options, siblings: Iterable[Child], slow: bool
     ) -> Child:
-        """Start a child. It never returns from here.
+        """Start a child. This returns in the parent only.
+
+        Args:
+            claimant: the name for its claims.
+            options: the options of ``process_tasks``.
+            siblings: the other living children.
+            slow: whether it is to pause between tasks (SIGUSR2).
 
         Raises:
             OSError: there is no memory for it, or there are too many processes.
@@ -70,7 +82,7 @@ class Child:
         os.set_blocking(writer, False)
         _close_connections()
         _flush()
-        # Until the child has handlers of its own, signals wait.
+        # Signals are blocked until the child has its own handlers.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             pid = os.fork()
@@ -80,8 +92,10 @@ class Child:
             raise
         else:
             if pid == 0:
+                # A child notices the parent's death when the last writing end of its pipe is
+                # closed. So no other process than the parent may have one open.
                 for pipe in (writer, *(sibling._pipe for sibling in siblings)):
-                    os.close(pipe)  # held open here, nobody would notice the parent's death
+                    os.close(pipe)
                 _live(claimant, marks, options, reader)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
@@ -89,19 +103,20 @@ class Child:
         return cls(claimant, pid, writer, marks)
 
     def wait(self) -> int | None:
-        """Its status if it has ended or was stopped; None if it runs."""
+        """Its status, as `os.waitpid` gives it, if it has ended or was stopped; None if it runs."""
         try:
             pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
-        except ChildProcessError:  # somebody else has waited for it
+        except ChildProcessError:  # other code of this process has waited for it
             return 0
         return status if pid else None
 
-    def tell(self) -> None:
-        """Tell it to end, once."""
-        if not self.told:
-            self.told = True
+    def stop(self) -> None:
+        """Ask it, once, to end as soon as its running tasks have ended."""
+        if not self.stop_requested:
+            self.stop_requested = True
             self.marks.stopping = True
-            self._signal(signal.SIGTERM)  # which a task may have a handler of its own for
+            # A task may have replaced the child's handler of this signal, so there is the mark too.
+            self._signal(signal.SIGTERM)
             self.poke()
 
     def cancel(self) -> None:
@@ -111,27 +126,32 @@ class Child:
             self.poke()
 
     def end(self) -> None:
-        """End it now, through no fault of its tasks."""
+        """Kill it now."""
         self.ended = True
         self._signal(signal.SIGKILL)
 
     def poke(self) -> None:
-        """Have it look for work."""
+        """Wake its keeper, which polls the queue and reads the shared memory."""
         with suppress(BrokenPipeError, BlockingIOError):
             os.write(self._pipe, b".")
 
     def retire(self, retiring: bool) -> None:
-        """Have it start nothing more, or go on after all."""
+        """Have it start no more rows, or start rows again."""
         self.retiring_since = elapsed() if retiring else None
         self.marks.retiring = retiring
         self.poke()
 
     def forget(self) -> None:
+        """Free what the parent has of a child that is dead and whose rows are taken back."""
         os.close(self._pipe)
         self.marks.close()
 
     def story(self, status: int) -> str:
-        """What became of it."""
+        """What became of it, in words: the beginning of a sentence.
+
+        Args:
+            status: what `wait` returned.
+        """
         who = f"worker process {self.pid} on {socket.gethostname()}"
         if self.timed_out:
             why = "ran too long" if any(self.timed_out.values()) else "was revoked"
@@ -150,7 +170,7 @@ class Child:
 
 
 def _live(claimant: Claimant, marks: Marks, options: Options, reader: int) -> None:
-    """A child's whole life."""
+    """What a child process does, from the fork to its exit. It never returns."""
     code = CRASHED
     try:
         signal.set_wakeup_fd(-1)
@@ -168,17 +188,17 @@ def _live(claimant: Claimant, marks: Marks, options: Options, reader: int) -> No
             logging.shutdown()
             _flush()
         finally:
-            os._exit(code)  # whatever happens: this process must not go on as a supervisor
+            os._exit(code)  # if the child returned from here, it would go on as a second supervisor
 
 
 def _leave_it_to_the_parent(signum: int, frame: FrameType | None) -> None:
-    """Does nothing. To ignore the signal would make the subprocesses of tasks ignore it too."""
+    """Does nothing. SIG_IGN would do so too, but the subprocesses of tasks would inherit it."""
 
 
 def _close_connections() -> None:
-    """A connection must not be shared: closing it in the child would end the parent's.
+    """Close all connections before a fork: if the child closed one, it would end the parent's too.
 
-    A pool keeps its connections when Django closes them, so that it must go as well.
+    When Django closes a connection of a pool, the pool keeps it open. So pools are closed as well.
     """
     connections.close_all()
     for connection in connections.all(initialized_only=True):
@@ -187,7 +207,8 @@ def _close_connections() -> None:
 
 
 def _flush() -> None:
-    """Empty the buffers, or a child would write them again. Whoever reads them may be gone."""
+    """Empty the buffers of stdout and stderr, or a forked child would write their content again."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):  # closed, broken, or none at all
+        # A stream may be closed or None, and whoever reads it may be gone.
+        with suppress(OSError, ValueError, AttributeError):
             stream.flush()

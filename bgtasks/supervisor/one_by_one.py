@@ -106,7 +106,7 @@ class OneByOne:
         except (OperationalError, InterfaceError) as error:
             if connection().in_atomic_block:
                 raise
-            logger.warning("The database does not answer as it should; trying on: %s", error)
+            logger.warning("The database does not answer as it should; trying again: %s", error)
             connections.close_all()
             return None
 

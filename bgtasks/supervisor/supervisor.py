@@ -1,4 +1,4 @@
-"""The parent: starts children, renews their lease, reaps them, gives back what they held.
+"""The parent process: it starts children, renews their lease, reaps them, takes their rows back.
 
 It runs no task and no thread, so nothing that a task does can keep it from its heartbeat.
 """
@@ -30,14 +30,16 @@ from bgtasks.worker.options import Options
 
 logger = logging.getLogger(__name__)
 
-# A child that lives less than this long counts as crashing; the next one waits a while.
+# If children fail one after another and live for less than so many seconds, replacements wait.
 SHORT_LIFE = 5.0
-# Seconds between looks for rows that a dead child's last claim left behind.
-STRAYS = 60.0
+# The seconds that a replacement waits: they double with each such child, from the first number to
+# the second.
 FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0
-# The part of the grace period that coroutines have for cleaning up.
+# Seconds between searches for rows that a child has claimed whose rows were taken back before.
+STRAYS = 60.0
+# How much of the grace period coroutines have to clean up after they were cancelled: a tenth.
 CLEANING_UP = 0.1
-# Two signals within this many seconds are one.
+# A second signal to stop that comes within so many seconds counts as the first one.
 TWICE = 1.0
 
 
@@ -45,7 +47,7 @@ Handler = Callable[[int, FrameType | None], None]
 
 
 class Supervisor:
-    """Runs ``options.processes`` children until it is told to stop."""
+    """Runs ``options.processes`` children and restarts those that die. See `run`."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -55,19 +57,19 @@ class Supervisor:
         self._dead: list[tuple[Child, str]] = []  # whose rows are still to be taken back
         self._spawn_at = self._bury_at = 0.0
         self._crashes = 0
-        self._drained = 0  # children that ended because they found nothing
-        self._rounds = 0  # how often all of them did
+        self._drained = 0  # children that have ended because they found the queue drained
+        self._rounds = 0  # how often all children have, although there were rows
         self._strays_at = 0.0
         self._revocations = Revocations()
         self._stopping = False
-        self._told_at = 0.0
-        self._deadline: float | None = None
+        self._signalled_at = 0.0  # when the first signal to stop came
+        self._deadline: float | None = None  # when the grace period after that signal ends
         self._slow = False
         self._said = ""
         self._limited = False
 
     def run(self) -> None:
-        """Run until stopped, drained or out of time."""
+        """Run until it is stopped, the queue is drained, or the duration is over."""
         ends_at = elapsed() + self._options.duration if self._options.duration else None
         with _handling(self._handle) as wait:
             if not self._acquire(wait, ends_at):
@@ -75,36 +77,36 @@ class Supervisor:
             self._say("ready")
             while not self._done():
                 if ends_at is not None and elapsed() >= ends_at:
-                    # Whatever is running may take as long as it needs.
+                    # This sets no deadline: running tasks may take as long as they need.
                     self._stopping, ends_at = True, None
                 if self._stopping:
-                    self._say("stopping: what runs may finish, unless I am told again")
+                    self._say("stopping: running tasks may finish, unless a second signal comes")
                 self._spawn_missing()
                 wait(min(self._supervise(), _until(ends_at)))
             _leave(self._lease)
             self._say("stopped")
 
     def _say(self, what: str) -> None:
-        """Log what the worker does, once."""
+        """Log the state of the worker, unless it was logged last."""
         if what == self._said:
             return
         self._said = what
-        told = self._options
-        queues = f"queues {', '.join(told.queues)}" if told.queues else "all queues"
+        options = self._options
+        queues = f"queues {', '.join(options.queues)}" if options.queues else "all queues"
         logger.info(
             "Worker %s (process %d) is %s. Processes: %d, threads: %d, %s.",
-            self._lease.name, os.getpid(), what, told.processes, told.threads, queues,
+            self._lease.name, os.getpid(), what, options.processes, options.threads, queues,
         )  # fmt: skip
 
     # --- one turn
 
     def _supervise(self) -> float:
-        """Everything that may be due; returns seconds until something is again."""
+        """Do everything that is due. Returns the seconds until something may be due again."""
         self._reap()
         self._enforce_limits()
-        self._tell_children()
+        self._stop_children()
         try:
-            self._lease.keep()  # before what may take its time, and after it
+            self._lease.keep()  # it is called twice, because what stands between may take long
             self._bury()
             self._release_strays()
             self._revoke()
@@ -114,7 +116,9 @@ class Supervisor:
         except LeaseLost as error:
             self._start_over(error)
             due = 0.0
-        except Exception:  # of ours or of a receiver; the children live by our heartbeat
+        # An error of bgtasks itself, or of a receiver. The heartbeats have to go on, for without
+        # them other workers would take the children's rows.
+        except Exception:
             logger.exception("The supervisor goes on after an error.")
             connections.close_all()
             due = 1.0
@@ -127,15 +131,18 @@ class Supervisor:
         return min(due, self._look_every(), _until(spawn_at))
 
     def _done(self) -> bool:
+        """Whether it is stopping and has no more children; with ``--drain``, whether to stop."""
         if self._children or self._dead:
             return False
         if self._options.drain and not self._stopping:
             with suppress(DatabaseError, InterfaceError):
                 if not claims.ready(registry.names(), self._options.queues):
-                    self._stopping = True  # a signal may have said so meanwhile
+                    self._stopping = True
+            # During the query a signal may have come and set `_stopping`.
             if self._drained and not self._stopping:
-                # Enqueued after they had looked; or held by somebody's transaction, so that the
-                # next ones will find nothing either. Do not fork for that again and again.
+                # There are rows, though the children found none. Either they were enqueued after
+                # that, or another transaction has locked them, and new children will find none
+                # either. So each time the wait before the next fork is longer.
                 self._drained = 0
                 self._rounds += 1
                 self._spawn_at = elapsed() + min(LONGEST_WAIT, 0.01 * 2 ** min(self._rounds, 10))
@@ -144,6 +151,7 @@ class Supervisor:
     # --- children
 
     def _missing(self) -> int:
+        """How many children are to be started."""
         if self._stopping:
             return 0
         return self._options.processes - len(self._children) - self._drained
@@ -167,12 +175,13 @@ class Supervisor:
             child.marks.slow = self._slow  # a signal may have changed it during the fork
 
     def _reap(self) -> None:
+        """Notice which children have ended."""
         for child in list(self._children):
             status = child.wait()
             if status is None:
                 continue
             if os.WIFSTOPPED(status):
-                # It holds rows and does nothing with them. What stopped it will not mind.
+                # It holds rows and cannot run them.
                 logger.warning("Child %d was stopped by a signal; ending it.", child.pid)
                 child.end()
                 continue
@@ -185,7 +194,7 @@ class Supervisor:
                 self._drained += 1
 
     def _slow_down_spawning(self, child: Child) -> None:
-        """The first replacement comes at once; those of children that soon crash again wait."""
+        """Have the replacement of a failed child wait, if it and the one before lived shortly."""
         short = elapsed() - child.started < SHORT_LIFE
         self._crashes = self._crashes + 1 if short else 0
         if self._crashes > 1:
@@ -193,7 +202,7 @@ class Supervisor:
             self._spawn_at = elapsed() + wait
 
     def _bury(self) -> None:
-        """Give back what dead children held. Without a database, later."""
+        """Take back the rows of dead children; if the database does not answer, try again later."""
         while self._dead and elapsed() >= self._bury_at:
             child, story = self._dead[0]
             try:
@@ -203,7 +212,8 @@ class Supervisor:
                 logger.warning("The tasks of %s are given back later: %s", story, error)
                 connections.close_all()
                 self._bury_at = elapsed() + 1.0
-                self._dead.append(self._dead.pop(0))  # the others may be luckier
+                # Only the rows of this child may be locked. So the next try begins with another.
+                self._dead.append(self._dead.pop(0))
                 return
             if count or child.failed:
                 logger.warning("%s. Tasks taken back: %d.", story, count)
@@ -213,7 +223,10 @@ class Supervisor:
             self._strays_at = min(self._strays_at, elapsed() + 1.0)
 
     def _release_strays(self) -> None:
-        """A claim that was under way when its child died may have come through after all."""
+        """Take back rows of children that are dead and were buried, if they have any.
+
+        A claim that was under way when its child died may have been committed after that.
+        """
         if elapsed() < self._strays_at:
             return
         self._strays_at = elapsed() + STRAYS
@@ -234,7 +247,7 @@ class Supervisor:
     # --- time-outs
 
     def _look_every(self) -> float:
-        """How often to look for overdue tasks: only where some have a limit."""
+        """The most seconds until the next turn: few if overdue runs have to be noticed."""
         if not self._children:
             return 5.0
         if self._limited or any(child.retiring_since is not None for child in self._children):
@@ -242,13 +255,13 @@ class Supervisor:
         return EVERY
 
     def _revoke(self) -> None:
-        """End the runs that were called off. Their outcomes are written, their claims lost."""
+        """Have the children end runs that were revoked. Their outcomes are written already."""
         try:
             self._lease.limit_waits()
             marked = self._revocations.heed(
                 self._lease.name, [child.marks for child in self._children]
             )
-        except (DatabaseError, InterfaceError):  # the lease tells of that
+        except (DatabaseError, InterfaceError):  # `Lease.keep` will notice that and log it
             connections.close_all()
             return
         for child in self._children:
@@ -257,15 +270,15 @@ class Supervisor:
                 child.poke()
 
     def _enforce_limits(self) -> None:
-        """End a child whose task runs too long: a thread cannot be stopped from outside.
+        """Kill a child in which a run is overdue, for a thread cannot be stopped from outside.
 
-        Its other tasks get the grace period to finish first.
+        Before that, its other running tasks have the grace period to finish.
         """
         for child in self._children:
             overdue = child.marks.overdue()
             if not overdue and child.retiring_since is None:
                 continue
-            if not overdue:  # it came to an end after all
+            if not overdue:  # the run has ended before the child was killed
                 child.retire(False)
                 continue
             if child.retiring_since is None:
@@ -277,13 +290,13 @@ class Supervisor:
 
     # --- the end
 
-    def _tell_children(self) -> None:
-        """Once we are stopping, tell them; when the grace period is over, end them.
+    def _stop_children(self) -> None:
+        """If we are stopping, stop the children, and kill them when the grace period is over.
 
-        Coroutines are cancelled before that, and have the rest of it to clean up.
+        Shortly before that they cancel their coroutines, which have the rest of it to clean up.
         """
         for child in self._children if self._stopping else ():
-            child.tell()
+            child.stop()
             if self._deadline is None:
                 continue
             if elapsed() >= self._deadline - conf.grace() * CLEANING_UP:
@@ -292,7 +305,7 @@ class Supervisor:
                 child.end()
 
     def _start_over(self, error: LeaseLost) -> None:
-        """Others took our rows. What our children run now is no longer ours to finish."""
+        """Kill the children, whose rows other workers have now, and register as a new worker."""
         logger.error("%s Ending its children and starting anew.", error)
         for child in self._children:
             child.end()
@@ -305,21 +318,29 @@ class Supervisor:
             self._lease.acquire()
 
     def _acquire(self, wait: Callable[[float], None], ends_at: float | None) -> bool:
-        """Register, waiting for the database if need be. Returns whether to go on."""
+        """Register as a worker, and wait for the database if it does not answer.
+
+        Args:
+            wait: waits so many seconds, or until a signal comes.
+            ends_at: when the duration is over, by `elapsed`; None if there is none.
+
+        Returns:
+            False if it was stopped, or the duration is over, before the database answered.
+        """
 
         def over() -> bool:
             return self._stopping or (ends_at is not None and elapsed() >= ends_at)
 
         if not self._lease.acquire_patiently(wait, over):
             return False
-        # Before anything is run: what a worker that died here has left behind.
+        # Before the first child starts, take back the rows of a worker that has died on this host.
         self._lease.keep()
         return True
 
     # --- signals
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        """Note what a signal asks for; the loop does it."""
+        """Note what a signal asks for. The loop in `run` does it."""
         if signum in {signal.SIGUSR1, signal.SIGUSR2}:
             self._slow = signum == signal.SIGUSR2
             for child in self._children:
@@ -328,24 +349,28 @@ class Supervisor:
             self._stopping = True
             now = elapsed()
             if self._deadline is None:
-                self._told_at, self._deadline = now, now + conf.grace()
-                for child in self._children:  # the loop may be waiting for the database
-                    child.tell()
-            # The second time means at once; but a terminal and a process manager may each
-            # pass on the same Ctrl-C.
-            elif now - self._told_at > TWICE:
+                self._signalled_at, self._deadline = now, now + conf.grace()
+                for child in self._children:  # at once, as the loop may be waiting for the database
+                    child.stop()
+            # A second signal ends the grace period. But a terminal and a process manager may each
+            # pass on the same Ctrl-C, so one that follows at once is no second one.
+            elif now - self._signalled_at > TWICE:
                 self._deadline = now
 
 
 @contextmanager
 def _handling(handle: Handler) -> Iterator[Callable[[float], None]]:
-    """Have signals handled; yields a function that sleeps until one comes or a time is over."""
+    """Within this context, have signals handled.
+
+    Yields:
+        A function that sleeps for so many seconds, or until a signal comes.
+    """
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     for number, handler in handlers.items():
-        # Under nohup the hangup stays ignored.
+        # nohup has set SIGHUP to be ignored, and so it stays.
         if number != signal.SIGHUP or handler is not signal.SIG_IGN:
             signal.signal(number, handle)
     wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -365,7 +390,7 @@ def _handling(handle: Handler) -> Iterator[Callable[[float], None]]:
 
 
 def _rescue(child: Child, story: str, lease: Lease) -> int:
-    """Take back the rows of a dead child; returns how many there were."""
+    """Take back the rows of a dead child, with heartbeats in between. Returns their number."""
     count = 0
     for rows in rescue.rescue_in_steps(
         child.claimant.prefix,
@@ -380,13 +405,18 @@ def _rescue(child: Child, story: str, lease: Lease) -> int:
 
 
 def _leave(lease: Lease) -> None:
+    """Leave the workers' table, if the database answers."""
     try:
         lease.release()
     except (DatabaseError, InterfaceError) as error:
-        logger.warning("Left without signing off (%s); others will notice.", error)
+        logger.warning(
+            "This worker could not leave the workers' table (%s). Others will notice that its "
+            "lease has run out.",
+            error,
+        )
     connections.close_all()
 
 
 def _until(moment: float | None) -> float:
-    """Seconds until a moment; a while if there is none."""
+    """Seconds until a moment by `elapsed`; 5 if there is none."""
     return 5.0 if moment is None else max(0.0, moment - elapsed())

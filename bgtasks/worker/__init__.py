@@ -1,5 +1,5 @@
-"""One worker process: it claims rows, runs them, records what they came to, and rests.
+"""One worker process: it claims rows, runs them, records how they ended, and rests.
 
-Modules here import `bgtasks.running`, `bgtasks.queue` and what stands below those; the supervisor
-above starts workers and ends them.
+Modules here import `bgtasks.running`, `bgtasks.queue` and what stands below those. Workers are
+started and ended by `bgtasks.supervisor`, which stands above.
 """

@@ -13,7 +13,8 @@ from bgtasks.worker.wakeup import WakeUp
 class KeeperBell:
     """Wakes the keeper when a thread has something for it, and only if it sleeps.
 
-    To wake it costs a system call; a keeper that is awake will look before it sleeps.
+    Waking it costs a system call. A keeper that is awake needs none: before it falls asleep it asks
+    whether the bell has rung (`fall_asleep`).
     """
 
     def __init__(self, wakeup: WakeUp) -> None:
@@ -22,6 +23,7 @@ class KeeperBell:
         self._asleep = self._rang = False
 
     def ring(self) -> None:
+        """Wake the keeper, or keep it from falling asleep. Any thread may do so."""
         with self._lock:
             if not self._asleep:
                 self._rang = True
@@ -30,7 +32,11 @@ class KeeperBell:
         self._wakeup.poke()
 
     def fall_asleep(self) -> bool:
-        """Have `ring` wake the keeper from now on; False if it rang since the last time."""
+        """Have `ring` wake the keeper from now on.
+
+        Returns:
+            False if the bell has rung since the keeper fell asleep last. Then it stays awake.
+        """
         with self._lock:
             self._asleep, self._rang = not self._rang, False
             return self._asleep
@@ -39,8 +45,8 @@ class KeeperBell:
 class LoopBell:
     """Wakes the event loop, once there is one.
 
-    By a callback and not by an `asyncio.Event` that a coroutine waits for: a task may cancel all
-    others of its loop, and that coroutine would be among them.
+    It schedules a callback in the loop. An `asyncio.Event` would need a coroutine that waits for
+    it, and a task that cancels everything in its loop would cancel that coroutine too.
     """
 
     def __init__(self) -> None:
@@ -48,16 +54,20 @@ class LoopBell:
         self._answer: Callable[[], None] = lambda: None
 
     def hang(self, loop: asyncio.AbstractEventLoop, answer: Callable[[], None]) -> None:
-        """From now on, ring in this loop; what is called there starts what may start."""
+        """From now on, ring in this loop.
+
+        Args:
+            answer: called in the loop's thread at each ring; it starts the rows that may start.
+        """
         self._loop, self._answer = loop, answer
         self.ring()
 
     def ring(self, count: int = 0) -> None:
-        """Have the loop look for what has changed. Any thread may do so.
+        """Have the loop call `answer`. Any thread may do so.
 
         Args:
-            count: how many rows are new; a loop looks at all that there are.
+            count: how many rows are new. The loop does not need it: it starts all that may start.
         """
         if self._loop is not None:
-            with suppress(RuntimeError):  # it is closed, perhaps only just
+            with suppress(RuntimeError):  # the loop may have been closed a moment ago
                 self._loop.call_soon_threadsafe(self._answer)

@@ -1,4 +1,4 @@
-"""When and what a worker claims."""
+"""Decides when a worker claims rows, of which kind, and how many."""
 
 from __future__ import annotations
 
@@ -16,20 +16,26 @@ from bgtasks.worker.options import Options
 from bgtasks.worker.pacing import Pace
 from bgtasks.worker.workload import Workload
 
-# A worker that was woken polls again after this many seconds, as long as enqueuers may send no
-# notification because they have just sent one, and then ever less often until `AWAKE` is over.
+# A process that enqueues sends no notification if it has sent one within the last `DEBOUNCE`
+# seconds. So a worker that was woken polls every `POLL_SOON` seconds for as long as that, and then
+# less and less often, until `AWAKE` seconds after it was woken it waits for notifications again.
 POLL_SOON, AWAKE = 0.004, 0.5
 
 
 class Stream:
-    """The rows of one or both kinds on the queue: of plain functions, of coroutines.
+    """The rows on the queue of one kind, or of both. The kinds are plain functions and coroutines.
+
+    All times are by `bgtasks.clock.elapsed`, in seconds.
 
     Attributes:
-        empty: no row was ready at the last poll.
-        confirmed: the same, and since then nothing has happened that could have enqueued one.
+        frontier: claims these rows.
+        empty: whether the last poll found no row that was ready.
+        confirmed: whether `empty` is certain: the last poll left out nothing, and since then no
+            run has ended that may have enqueued a row.
         polled_at: when the last poll was.
-        poll_at: when to poll again if it was empty.
-        rest_until: do not poll before then, unless woken; see `bgtasks.queue.frontier.REST`.
+        poll_at: when to poll again, if `empty`.
+        rest_until: the time before which only a notification makes it poll; see
+            `bgtasks.queue.frontier.REST`.
     """
 
     def __init__(self, frontier: Frontier) -> None:
@@ -42,7 +48,9 @@ class Claiming:
     """Fills a workload with rows from the queue.
 
     Args:
-        claimant: in whose name it claims.
+        claimant: the child whose name stands in the claims.
+        pace: limits how many rows one statement claims.
+        handing_back: takes claimed rows that must run alone and cannot do so soon.
     """
 
     def __init__(
@@ -60,7 +68,7 @@ class Claiming:
         self._handing_back = handing_back
         self._numbers = count(1)
         self._coroutines: set[str] = set()
-        # The rows of either kind, for while there is room for both, and those of each.
+        # One stream of both kinds, which is polled if there is room for both, and one of each.
         self._both = self._new_stream([])
         self._each: list[Stream] = []
         self._known = 0
@@ -68,18 +76,23 @@ class Claiming:
         self._woken_at = -AWAKE
 
     def poll_again(self) -> None:
-        """The queue may have more rows than it had: poll soon. Any thread may call this."""
+        """Poll soon, for a run that has ended may have enqueued rows. Any thread may call this."""
         self._stale = True
 
     def wake(self) -> None:
-        """Something was written to the database: poll now, and a few times more."""
+        """Poll now and a few times more, for something was written to the database."""
         self._woken_at = elapsed()
         for stream in (self._both, *self._each):
-            # On SQLite every write wakes us, whoever it is for.
+            # No sooner than `POLL_SOON` after the last poll: on SQLite every write to the database
+            # wakes this worker, also those that do not concern it.
             stream.poll_at = min(stream.poll_at, stream.polled_at + POLL_SOON)
 
     def claim(self) -> None:
-        """Claim rows, if there is room for some and some may be there."""
+        """Claim rows, if the workload has room and the queue may have some.
+
+        Raises:
+            DatabaseError, InterfaceError: the database does not answer.
+        """
         self._learn_tasks()
         if self._stale:
             self._stale = False
@@ -89,7 +102,7 @@ class Claiming:
         if all(self._room()):
             wanted = min(self._room())
             if self._claim_from(self._both, wanted) < wanted:
-                return  # that was all, of either kind
+                return  # the queue has no more rows of either kind
         if self._coroutines:
             for stream, wanted in zip(self._each, self._room(), strict=True):
                 self._claim_from(stream, wanted)
@@ -107,7 +120,7 @@ class Claiming:
         return not self._stale and bool(streams) and all(stream.empty for stream in streams)
 
     def due_in(self) -> float | None:
-        """Seconds until it is worth to claim again; None where there is no room."""
+        """Seconds until it is worthwhile to claim again; None if the workload has no room."""
         if self._stale:
             return 0.0
         now = elapsed()
@@ -115,7 +128,10 @@ class Claiming:
         return min(due, default=None)
 
     def _learn_tasks(self) -> None:
-        """Some may have been declared since the last time, by a module imported late."""
+        """Make new streams if the registry has got new tasks, by a module that was imported late.
+
+        A stream claims only rows of tasks that were known when it was made.
+        """
         names = registry.names()
         if len(names) == self._known:
             return
@@ -130,21 +146,21 @@ class Claiming:
         return Stream(Frontier(names, queues, worker, self._pace.writing))
 
     def _room(self) -> list[int]:
-        """How many rows to claim of each kind."""
+        """How many rows to claim of each kind: of plain functions, and of coroutines if any."""
         rooms = [self._work.wanted(self._work.plain)]
         if self._coroutines:
             rooms.append(self._work.wanted(self._work.coroutines))
         return [min(room, self._pace.most) for room in rooms]
 
     def _open_streams(self) -> list[Stream]:
-        """Those that there is room for."""
+        """The streams whose rows the workload has room for."""
         rooms = self._room()
         if all(rooms):
             return [self._both]
         return [stream for stream, wanted in zip(self._each, rooms, strict=False) if wanted]
 
     def _claim_from(self, stream: Stream, wanted: int) -> int:
-        """Claim rows, if some may be there; returns how many."""
+        """Claim up to `wanted` rows of a stream if it may have some; returns how many it had."""
         if not wanted or (stream.empty and elapsed() < stream.poll_at):
             return 0
         began = elapsed()
@@ -162,7 +178,7 @@ class Claiming:
         return len(rows)
 
     def _poll_in(self, stream: Stream) -> float:
-        """Seconds until the next poll of a queue that was found empty."""
+        """Seconds until the next poll of a stream that was found empty."""
         wait = self._options.sleep
         if stream.frontier.due_in is not None:
             wait = min(wait, stream.frontier.due_in + 0.001)

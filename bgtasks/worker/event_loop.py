@@ -1,4 +1,4 @@
-"""One event loop in a thread of a worker, for all its tasks that are coroutines."""
+"""The thread of a worker with an event loop, which runs all tasks that are coroutines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class EventLoop:
     """Runs the rows of the workload's lane for coroutines.
 
     Args:
-        bell: rings when a row may start, or when all is over.
+        bell: rings when a row may start, and when the workload is closed.
     """
 
     def __init__(self, work: Workload, runner: Runner, bell: LoopBell) -> None:
@@ -39,20 +39,20 @@ class EventLoop:
         self._cancelled = False
 
     def start_if_needed(self) -> None:
-        """Start the thread with the first row that it is to run."""
+        """Start the thread when there is the first row for it. Many workers never need it."""
         if self._thread is None and not self._work.closed and self._work.has_coroutines:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._live, name="bgtasks-loop")
             self._thread.start()
 
     def cancel(self) -> None:
-        """Cancel what runs: the worker is about to be ended."""
+        """Cancel all runs, once: the supervisor is about to end this process."""
         if self._thread is not None and not self._cancelled:
             self._cancelled = True
             self._soon(self._cancel)
 
     def cancel_one(self, row_id: int) -> None:
-        """Cancel the run of one row, if it is here."""
+        """Cancel the run of one row that was revoked, if it runs here."""
         if found := self._runs.get(row_id):
             task, cancellation = found
             cancellation.why = "it was revoked, and cancelled while it ran"
@@ -63,25 +63,31 @@ class EventLoop:
             self._thread.join()
 
     def _soon(self, callback: Callable[[], object]) -> None:
-        """Have the loop's thread do something, unless all that ran there has ended."""
-        with suppress(RuntimeError):  # it is closed, perhaps only just
+        """Have the loop's thread call something, unless the loop is closed: all runs have ended."""
+        with suppress(RuntimeError):  # the loop may have been closed a moment ago
             self._loop.call_soon_threadsafe(callback)
 
     def _live(self) -> None:
-        # The runner ends what tasks left behind in the loop: tasks of theirs, generators, threads.
+        """Run the loop, in its thread, until the workload is closed and all runs have ended."""
+        # When it is left, asyncio.Runner cancels and closes what tasks have left behind in the
+        # loop: asyncio tasks, asynchronous generators, threads of the default executor.
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             loop = runner.get_loop()
             self._bell.hang(loop, self._fill)
             while not self._ended:
                 try:
                     loop.run_forever()
-                # SystemExit and KeyboardInterrupt of a task's own tasks come through to here.
+                # If an asyncio task raises SystemExit or KeyboardInterrupt, that leaves the loop.
+                # The executor catches those of a row's own coroutine, but not those of further
+                # asyncio tasks that the coroutine has started.
                 except BaseException:
                     logger.exception("A coroutine ended the event loop; the others go on.")
-            # Of the thread that ran the ORM for them, which lives on where this is no process.
+            # This closes the connections of the thread that ran the ORM for the coroutines. That
+            # thread outlives the worker if the worker is not a process of its own.
             runner.run(sync_to_async(connections.close_all)())
 
     def _fill(self) -> None:
+        """Start the rows that may start; end the loop if the workload is closed and none runs."""
         while (claimed := self._work.take_now()) is not None:
             cancellation = Cancellation()
             task = self._loop.create_task(self._runner.run_coroutine(claimed, cancellation))
@@ -92,6 +98,7 @@ class EventLoop:
             self._loop.stop()
 
     def _done(self, claimed: ClaimedRow, task: asyncio.Task[None]) -> None:
+        """Called when a run has ended: settle it if the runner could not leave its ending."""
         if self._runs.get(claimed.pk, (None,))[0] is task:
             del self._runs[claimed.pk]
         if task.cancelled():
@@ -101,7 +108,7 @@ class EventLoop:
         self._fill()
 
     def _cancel(self) -> None:
-        why = "its worker was told to end, and it was cancelled while it ran"
+        why = "its worker was stopped, and it was cancelled while it ran"
         for task, cancellation in self._runs.values():
             cancellation.why = cancellation.why or why
             task.cancel()

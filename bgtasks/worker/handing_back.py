@@ -15,58 +15,68 @@ from bgtasks.queue.rescue import suspect
 from bgtasks.worker.recorder import Recorder
 from bgtasks.worker.workload import Workload
 
-# Seconds between looks for rows that we hold and know nothing of; the second after an outage.
-LOOK, LOOK_AGAIN = 60.0, 5.0
+# Seconds until the database is asked again for rows that this child has claimed without knowing
+# it: as a rule, and after an outage.
+UNKNOWN_EVERY, UNKNOWN_AFTER_OUTAGE = 60.0, 5.0
 
 
 class HandingBack:
     """Hands rows of a workload back to the queue.
 
     Args:
-        claimant: in whose name they were claimed.
+        claimant: the child whose name stands in their claims.
     """
 
     def __init__(self, claimant: Claimant, work: Workload, recorder: Recorder) -> None:
         self._claimant = claimant
         self._work = work
         self._recorder = recorder
-        self._look_at = elapsed() + LOOK
+        self._unknown_at = elapsed() + UNKNOWN_EVERY
         self._was_away = False
 
     def hand_back(self) -> None:
-        """Hand back what waits behind tasks that run long, and what we hold unknowingly."""
+        """Hand back rows that wait behind long runs, and rows that are claimed unknown to us.
+
+        Raises:
+            DatabaseError, InterfaceError: the database does not answer. Nothing is lost.
+        """
         rows = self._work.overripe()
         suspects = [claimed for claimed in rows if suspect(claimed.row)]
-        # Not to be claimed again at once: they cannot start beside what runs here.
+        # Suspects must run alone, and other rows run here. The delay gives another worker time to
+        # claim them before this one would do so again.
         self.release(suspects, claims.SUSPECTS_WAIT)
         self.release([claimed for claimed in rows if claimed not in suspects])
-        if elapsed() >= self._look_at:
+        if elapsed() >= self._unknown_at:
             self._release_unknown()
 
     def release(self, rows: Sequence[ClaimedRow], delay: timedelta | None = None) -> None:
         """Hand rows back that have not started.
 
         Args:
-            delay: nobody claims them before it is over.
+            delay: how long nobody can claim them; None: anybody can at once.
 
         Raises:
-            DatabaseError, InterfaceError: the database is away. We keep the rows.
+            DatabaseError, InterfaceError: the database does not answer. The rows are put back into
+                the workload.
         """
         try:
             claims.release([claimed.row for claimed in rows], delay)
         except (DatabaseError, InterfaceError):
-            for claimed in rows:  # the release may have been carried out: confirm before the start
+            # The release may have been carried out all the same, and only its answer lost. So the
+            # runner must confirm these rows before it starts one.
+            for claimed in rows:
                 claimed.claimed_at = 0.0
-            self._work.add(rows)  # to try again
+            self._work.add(rows)
             raise
 
     def database_was_away(self) -> None:
-        """A claim whose answer was lost may have been carried out: look for its rows soon."""
-        self._look_at, self._was_away = 0.0, True
+        """Ask soon for rows that a claim has taken whose answer was lost with the connection."""
+        self._unknown_at, self._was_away = 0.0, True
 
     def _release_unknown(self) -> None:
-        ours = self._work.held() | self._recorder.stuck
-        claims.release_unknown(self._claimant.prefix, ours)
-        # The server may take a moment to notice that nobody listens, and carry it out later.
-        self._look_at = elapsed() + (LOOK_AGAIN if self._was_away else LOOK)
+        known = self._work.held() | self._recorder.stuck
+        claims.release_unknown(self._claimant.prefix, known)
+        # A server that does not notice at once that the connection is lost may carry the claim out
+        # after this. So the first repetition comes sooner.
+        self._unknown_at = elapsed() + (UNKNOWN_AFTER_OUTAGE if self._was_away else UNKNOWN_EVERY)
         self._was_away = False

@@ -1,6 +1,6 @@
 """The thread of a worker that talks to the queue: it claims, records, hands back and rests.
 
-The only one that does, so that the endings of many rows share a transaction.
+One thread does all of that, so that one transaction records the endings of many rows.
 """
 
 from __future__ import annotations
@@ -22,16 +22,18 @@ from bgtasks.worker.workload import Workload
 
 logger = logging.getLogger(__name__)
 
-# Seconds between tries while the database is away: the first, and the longest.
-RETRY, LONGEST_RETRY = 0.1, 2.0
-# No wait is doubled more often: it would be too long for a float some day.
+# Seconds between attempts to reach the database while it is away: at first, and at most. The
+# seconds double each time, `MOST_DOUBLINGS` times: 2.0 to the power of a larger number of attempts
+# would overflow.
+FIRST_RETRY, LONGEST_RETRY = 0.1, 2.0
 MOST_DOUBLINGS = 10
-# The most seconds that the keeper rests: when it waits for a new row, and when for a run to end.
-LONGEST_REST, WAIT = 2 * LONGEST_RETRY, 0.25
+# The most seconds that the keeper rests: if it only waits for new rows, and if claimed rows wait
+# to be started or the worker is stopping.
+LONGEST_REST, LONGEST_BUSY_REST = 2 * LONGEST_RETRY, 0.25
 
 
 class Keeper:
-    """Keeps a worker's workload filled, and its endings recorded."""
+    """Fills a worker's workload and has its endings recorded. See `work` and `rest`."""
 
     def __init__(
         self,
@@ -50,7 +52,7 @@ class Keeper:
         self._wakeup = wakeup
         self._listener: Listener | None = None
         self._stopping = False
-        self._tries = 0  # since the database is away
+        self._tries = 0  # attempts in a row to which the database has not answered
         self._orphaned_at: float | None = None
 
     def stop(self) -> None:
@@ -59,7 +61,10 @@ class Keeper:
         self._wakeup.poke()
 
     def is_done(self) -> bool:
-        """Whether all has ended, and it was stopped or, draining, none is ready."""
+        """Whether the worker may end: it is stopping or has drained the queue, and nothing runs.
+
+        When it begins to stop, this closes the workload.
+        """
         if self._drained:
             self._stopping = True
         if self._stopping:
@@ -67,9 +72,9 @@ class Keeper:
         return self._stopping and self._work.idle
 
     def work(self) -> None:
-        """Record what has ended, hand back what will not start soon, claim what there is room for.
+        """Record the endings, hand back rows that will not start soon, claim rows if there is room.
 
-        A database that is away is waited for, by `rest`.
+        If the database does not answer, this logs it, and `rest` waits before the next attempt.
         """
         try:
             self._recording.record_due()
@@ -81,7 +86,7 @@ class Keeper:
             self._database_is_away(error)
 
     def rest(self) -> None:
-        """Return when something is due, when a run has ended, or when a row was enqueued."""
+        """Sleep until something is due, the bell rings, or a notification or a poke arrives."""
         if self._drained:
             return
         seconds, notified = self._due_in(), None
@@ -90,7 +95,7 @@ class Keeper:
                 notified, seconds = self._listen(seconds)
         except (DatabaseError, InterfaceError) as error:
             self._database_is_away(error)
-            seconds, notified = RETRY, None
+            seconds, notified = FIRST_RETRY, None
         if seconds > 0 and not self._work.bell.fall_asleep():
             seconds = 0
         if self._wakeup.wait(seconds, notified):
@@ -100,34 +105,41 @@ class Keeper:
             self._outlive_parent()
 
     def close(self) -> None:
+        """Stop listening for notifications, and close this thread's connections."""
         if self._listener:
             self._listener.close()
         connections.close_all()
 
     @property
     def _drained(self) -> bool:
-        # In this order: what is recorded may have enqueued something.
+        # `idle` is asked first. A run that ended before that may have enqueued a row, and after its
+        # recording `drained` is false until the queue was polled again.
         return self._options.drain and self._work.idle and self._claiming.drained
 
     @property
     def _asleep(self) -> bool:
-        """Whether nothing but a new row, or the time, gives us something to claim."""
+        """Whether there is nothing to claim until a row is enqueued or becomes due."""
         busy = self._tries or self._stopping
         return not busy and self._claiming.only_time_or_a_new_row_helps
 
     def _due_in(self) -> float:
         """Seconds until something is due."""
-        longest = WAIT if self._stopping or self._work.waiting else LONGEST_REST
+        longest = LONGEST_BUSY_REST if self._stopping or self._work.waiting else LONGEST_REST
         if self._tries:
             doublings = min(self._tries - 1, MOST_DOUBLINGS)
-            return min(LONGEST_RETRY, RETRY * 2.0**doublings, longest)
+            return min(LONGEST_RETRY, FIRST_RETRY * 2.0**doublings, longest)
         due = [longest, self._recording.due_in()]
         if not self._stopping:
             due.append(self._claiming.due_in())
         return max(0.0, min(seconds for seconds in due if seconds is not None))
 
     def _listen(self, seconds: float) -> tuple[int | None, float]:
-        """The file by which a notification comes while nothing is ready, and how long to wait."""
+        """Begin to listen for notifications, or go on.
+
+        Returns:
+            The descriptor that becomes readable with a notification, or None; and for how many
+            seconds to wait, at most `seconds`. That is 0 if a notification may have been missed.
+        """
         if self._listener is None:
             self._listener = listener()
         if self._listener.prepare():
@@ -138,6 +150,7 @@ class Keeper:
         return self._listener.fileno(), seconds
 
     def _wake(self) -> None:
+        """Poll the queue now, and consume the notifications that have arrived."""
         self._claiming.wake()
         if self._listener:
             try:
@@ -146,11 +159,16 @@ class Keeper:
                 self._database_is_away(error)
 
     def _outlive_parent(self) -> None:
-        """Without a parent nobody renews our lease: be done before others take our rows."""
+        """End this process, whose parent has died, before its lease runs out.
+
+        Nobody renews the lease now, so other workers will take the rows when it has run out. Runs
+        have half of the lease to end by themselves.
+        """
         now = elapsed()
         if self._orphaned_at is None:
             logger.error(
-                "The supervisor of process %d is gone. Ending, with what runs, within its lease.",
+                "The supervisor of process %d is gone. The process ends; its running tasks have half "
+                "of its lease to finish.",
                 os.getpid(),
             )
             self._orphaned_at = now
@@ -161,6 +179,6 @@ class Keeper:
     def _database_is_away(self, error: Exception) -> None:
         self._tries += 1
         if self._tries in {1, 2} or self._tries % 20 == 0:
-            logger.warning("The database does not answer as it should; trying on: %s", error)
+            logger.warning("The database does not answer as it should; trying again: %s", error)
         connections.close_all()
         self._handing_back.database_was_away()

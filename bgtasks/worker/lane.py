@@ -1,4 +1,4 @@
-"""The rows of one kind on their way through a worker: those of threads, or of the event loop."""
+"""The rows of one kind in a worker: those that threads run, or those that the event loop runs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from bgtasks.clock import elapsed
 from bgtasks.queue.claimed_row import ClaimedRow
 from bgtasks.worker.options import Options
 
-# As much work as a worker claims ahead, in seconds by what tasks took lately; and in rows, for
-# what is held when a whole host is lost counts as begun.
+# How much work a worker claims ahead of its running tasks: rows that take about `AHEAD` seconds,
+# by the mean of recent durations, and at most `MOST_AHEAD` rows. The number is limited because all
+# rows that a lost host held count as begun.
 AHEAD = 0.1
 MOST_AHEAD = 500
-# Once nothing has started for so many seconds, what waits is handed back.
+# If all slots are taken and no row has started for this many seconds, waiting rows are handed back.
 PATIENCE = 1.0
-# The weight of the latest task in the mean of their durations.
-LATEST = 0.2
+# The weight of the latest task in the exponential moving average of their durations.
+LATEST_TASK = 0.2
 
 
 def slots_for(options: Options) -> int:
@@ -25,24 +26,32 @@ def slots_for(options: Options) -> int:
 
 
 class Lane:
-    """The rows of one kind. Its workload's lock is held by whoever calls a method.
+    """The rows of one kind. Whoever calls a method holds the lock of the workload.
 
     Args:
-        slots: how many run at the same time.
-        wake: wakes those who run them; takes how many rows may start.
+        slots: how many rows run at the same time.
+        wake: wakes the threads or the loop that run them; it takes the number of new rows.
+
+    Attributes:
+        ready: the rows that have not started.
+        running: when each running row has started, by its id. The oldest is the first.
+        low: the number of ready rows at which the keeper should claim more.
     """
 
     def __init__(self, slots: int, wake: Callable[[int], None]) -> None:
         self.slots = slots
         self.wake = wake
         self.ready: deque[ClaimedRow] = deque()
-        self.running: dict[int, float] = {}  # by id, when each has started; the first is the oldest
+        self.running: dict[int, float] = {}
         self.low = 0
-        self._mean = AHEAD * 10  # until we know better, tasks are slow: none is claimed ahead
+        self._mean = AHEAD * 10  # until the first task has ended, assume that they are slow
         self._moved_at = elapsed()
 
     def room(self) -> int:
-        """How many rows to claim now. Small top-ups cost a statement each: not those."""
+        """How many rows to claim now.
+
+        0 as long as more than `low` are ready: each claim costs a statement, however small it is.
+        """
         ahead = 0 if self.stuck else int(min(MOST_AHEAD, self.slots * AHEAD / self._mean))
         self.low = ahead // 2
         if len(self.ready) > self.low:
@@ -55,21 +64,21 @@ class Lane:
     def end(self, claimed: ClaimedRow) -> None:
         now = elapsed()
         took = now - self.running.pop(claimed.pk, now)
-        self._mean = max(1e-6, self._mean * (1 - LATEST) + took * LATEST)
+        self._mean = max(1e-6, self._mean * (1 - LATEST_TASK) + took * LATEST_TASK)
 
     def empty(self) -> list[ClaimedRow]:
-        """Take out all that is ready."""
+        """Take out all rows that are ready."""
         rows = list(self.ready)
         self.ready.clear()
         return rows
 
     @property
     def stuck(self) -> bool:
-        """Whether what is ready has no prospect of starting soon."""
+        """Whether ready rows will not start soon: all slots are taken, by runs that take long."""
         return len(self.running) >= self.slots and elapsed() - self._moved_at > PATIENCE
 
     @property
     def longest(self) -> float:
-        """The seconds since the oldest of what runs has started; 0 if nothing runs."""
+        """Seconds since the oldest of the running rows has started; 0 if none runs."""
         now = elapsed()
         return now - next(iter(self.running.values()), now)

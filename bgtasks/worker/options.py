@@ -1,4 +1,4 @@
-"""What ``process_tasks`` was told."""
+"""The options of ``manage.py process_tasks``."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Options:
-    """The worker's options.
+    """The options of a worker.
 
     Attributes:
-        processes: children.
-        threads: rows that each child runs at the same time, but for those of coroutines.
-        coroutines: rows of ``async def`` tasks that each child runs at the same time.
-        queues: only rows of these; None for all.
-        sleep: seconds between looks at an empty queue.
+        processes: the number of child processes.
+        threads: how many rows of plain functions each child runs at the same time.
+        coroutines: how many rows of ``async def`` tasks each child runs at the same time.
+        queues: the names of the queues whose rows it runs; None for all.
+        sleep: the poll interval: seconds between polls of an empty queue.
         duration: seconds after which it stops by itself; 0 for never.
-        drain: it stops when nothing is ready.
+        drain: whether it stops when no row is ready.
     """
 
     processes: int = 1

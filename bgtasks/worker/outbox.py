@@ -1,4 +1,4 @@
-"""What the runs of a worker have come to, until it is recorded."""
+"""The endings and the progress of a worker's runs, until they are recorded."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from bgtasks.worker.bell import KeeperBell
 
 
 class Outbox:
-    """Endings and progress, from those who run rows to the thread that records them.
+    """Hands endings and progress from the threads that run rows to the thread that records them.
 
     Args:
-        lock: of the workload. Whoever calls `put`, `take`, `put_back` or `held` holds it.
-        bell: of the keeper.
+        lock: the lock of the workload. Whoever calls `put`, `take`, `put_back` or `held` holds it.
+        bell: wakes the keeper.
 
     Attributes:
-        endings: those that are to be taken.
-        unrecorded: how many endings are not in the database yet, with those being recorded.
+        endings: the endings that nobody has taken yet.
+        unrecorded: how many endings are not in the database yet. Those that are being recorded
+            are among them.
         reports: the tasks that have reported their progress.
     """
 
@@ -30,17 +31,23 @@ class Outbox:
         self.reports = ProgressReports(lock, bell)
 
     def put(self, ending: Ending) -> None:
+        """Leave the ending of a run."""
         self.endings.append(ending)
         self.unrecorded += 1
 
     def take(self) -> list[Ending]:
-        """The endings since the last time. They are held until they are put back or recorded."""
+        """Take all endings, to record them. They count as held until `put_back` is called."""
         taken, self.endings = self.endings, []
         self._being_recorded |= {ending.row.pk for ending in taken}
         return taken
 
     def put_back(self, taken: Sequence[Ending], rest: Sequence[Ending]) -> None:
-        """What was taken is recorded, but for the rest of it."""
+        """Note that the endings that were taken are recorded, and put the rest of them back.
+
+        Args:
+            taken: what `take` returned.
+            rest: those of them that could not be recorded.
+        """
         self._being_recorded -= {ending.row.pk for ending in taken}
         self.endings = [*rest, *self.endings]
         self.unrecorded -= len(taken) - len(rest)
@@ -51,7 +58,12 @@ class Outbox:
 
 
 class ProgressReports:
-    """The running tasks that have reported their progress since it was last written."""
+    """The running tasks that have reported their progress since it was last written.
+
+    Args:
+        lock: the lock of the workload.
+        bell: wakes the keeper.
+    """
 
     def __init__(self, lock: threading.Condition, bell: KeeperBell) -> None:
         self._lock = lock
@@ -62,12 +74,16 @@ class ProgressReports:
         return bool(self._tasks)
 
     def put(self, task: CurrentTask) -> None:
+        """Note that a running task has reported its progress.
+
+        It calls this once, and not again before its progress was taken.
+        """
         with self._lock:
             self._tasks.append(task)
         self._bell.ring()
 
     def take(self) -> list[CurrentTask]:
-        """The tasks since the last time."""
+        """The tasks that have reported their progress since this was called last."""
         with self._lock:
             taken, self._tasks = self._tasks, []
             return taken

@@ -1,4 +1,4 @@
-"""Room for others between our writes, where a database has one write lock for all."""
+"""Pauses between a worker's writes on SQLite, which has one write lock for all connections."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from contextlib import contextmanager
 from bgtasks.clock import elapsed
 from bgtasks.queue import database as db
 
-# On SQLite, seconds between our writes, and the seconds that one should take. Others who wait for
-# the lock do not queue for it, they look after 1, 3, 8 and 18 milliseconds whether it is free. In
-# this rhythm one of the first three looks falls into a pause, whenever they began. With 6 and 3
-# milliseconds two ninths would miss all three.
+# On SQLite, the seconds between a worker's writes, and the seconds that one write should take.
+# A connection that waits for the write lock does not queue for it: it tries again 1, 3, 8 and 18
+# milliseconds after the first attempt (`sqliteDefaultBusyCallback` in SQLite's main.c). With these
+# values one of the first three of those tries falls into a pause, whenever the first attempt was.
+# With writes of 6 and pauses of 3 milliseconds, two ninths of all waits would miss all three.
 PAUSE = 0.005
 WRITE = 0.008
-# The most rows in one write, and the fewest that we aim at.
+# The most rows in one write, and the fewest to which a slow database reduces it.
 MOST, FEWEST = 1000, 20
-# The weight of the latest write in the mean of what a row costs.
-LATEST = 0.2
+# The weight of the latest write in the exponential moving average of the seconds for one row.
+LATEST_WRITE = 0.2
 
 
 class Pace:
-    """How many rows a child writes at once, and when it may write again."""
+    """How many rows a worker writes in one transaction, and when it may write again."""
 
     def __init__(self) -> None:
         self._cost = WRITE / 100
@@ -37,7 +38,11 @@ class Pace:
 
     @contextmanager
     def writing(self) -> Iterator[Callable[[int], None]]:
-        """Around a write; yields what is to be told how many rows it wrote."""
+        """The context of a write. On SQLite it begins with a pause if the last write was just now.
+
+        Yields:
+            A function to call with the number of rows, when they are written.
+        """
         if db.on_postgresql():
             yield lambda _: None
             return
@@ -45,9 +50,9 @@ class Pace:
         began = elapsed()
 
         def learn(rows: int) -> None:
-            if rows >= FEWEST:  # of a few rows the commit itself is most of the cost
+            if rows >= FEWEST:  # if they are few, most of the time is that of the commit
                 cost = (elapsed() - began) / rows
-                self._cost = self._cost * (1 - LATEST) + cost * LATEST
+                self._cost = self._cost * (1 - LATEST_WRITE) + cost * LATEST_WRITE
 
         try:
             yield learn

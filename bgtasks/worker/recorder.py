@@ -1,4 +1,4 @@
-"""Writing down what runs came to, whatever the database makes of it."""
+"""Records endings in the database, also those that the database refuses at first."""
 
 from __future__ import annotations
 
@@ -27,101 +27,110 @@ from bgtasks.worker.shared_state import Marks
 logger = logging.getLogger(__name__)
 
 
-# What the database raises of what it is told to write, rather than of itself; a trigger may.
+# What the database raises if it refuses what is to be written, because of the values or of a
+# trigger.
 REFUSED = (DataError, IntegrityError, InternalError, NotSupportedError, ProgrammingError)
+# What it raises if it cannot be reached or cannot work.
 AWAY = (OperationalError, InterfaceError)
-# Seconds of receivers in one transaction.
-GROUP = 0.005
+# The seconds that the receivers of all rows of one transaction should take.
+RECEIVERS_TIME = 0.005
 
 
 class Recorder:
-    """Records endings and takes their marks away. Raises only what a lost database raises.
+    """Records endings, and removes the marks of their runs.
 
     Args:
         marks: where the runs are marked as begun.
-        pace: how many rows at once.
+        pace: limits how many rows one transaction writes.
+
+    Attributes:
+        stuck: ids of rows whose endings the database refuses in any form. They stay claimed, so
+            that they do not run again.
     """
 
     def __init__(self, marks: Marks, pace: Pace) -> None:
         self._marks = marks
         self._pacing = pace
         self._few = 1
-        # Rows whose endings the database will not have; they stay ours, and do not run again.
         self.stuck: set[int] = set()
 
     def record(self, waiting: list[Ending]) -> None:
-        """Record endings, in groups where that harms nobody.
+        """Record endings, many in one transaction where they may share one.
 
         Args:
-            waiting: what is recorded is taken out of it.
+            waiting: the endings. Those that are recorded are removed from it.
 
         Raises:
             DatabaseError, InterfaceError: the database is away; the rest is still in ``waiting``.
         """
-        heard = receivers.any_for_success()
+        with_receivers = receivers.any_for_success()
         while waiting:
-            group = self._group(waiting, heard)
+            group = self._group(waiting, with_receivers)
             ids = {id(each) for each in group}
             try:
                 with self._pacing.writing() as wrote:
-                    self._record(group, heard)
+                    self._record_group(group, with_receivers)
                     wrote(len(group))
             except (DatabaseError, InterfaceError):
-                # Should it be their receivers' doing, let the others go first the next time.
+                # A receiver of this group may be the reason. So the group goes to the end, and the
+                # other endings come first the next time.
                 self._few = 1
                 waiting[:] = [*(each for each in waiting if id(each) not in ids), *group]
                 raise
             waiting[:] = [each for each in waiting if id(each) not in ids]
 
-    def _group(self, waiting: list[Ending], heard: bool) -> list[Ending]:
-        """What to record next: one that is recorded alone, or all others that may go together."""
+    def _group(self, waiting: list[Ending], with_receivers: bool) -> list[Ending]:
+        """The endings to record next: one that needs its own transaction, or others together."""
         if waiting[0].alone:
             return waiting[:1]
-        most = min(self._few, self._pacing.most) if heard else self._pacing.most
+        most = min(self._few, self._pacing.most) if with_receivers else self._pacing.most
         return list(islice((each for each in waiting if not each.alone), most))
 
-    def _record(self, group: list[Ending], heard: bool) -> None:
+    def _record_group(self, group: list[Ending], with_receivers: bool) -> None:
         if group[0].alone:
-            self._alone(group[0])
-        elif heard:
-            self._heard(group)
+            self._record_alone(group[0])
+        elif with_receivers:
+            self._record_with_receivers(group)
         else:
-            self._together(group)
+            self._record_together(group)
 
-    def _together(self, group: list[Ending]) -> None:
+    def _record_together(self, group: list[Ending]) -> None:
         try:
             self._settle(group, finish.record_successes(group))
         except REFUSED:
-            self._one_by_one(group)
+            self._record_each_alone(group)
 
-    def _heard(self, group: list[Ending]) -> None:
-        """Somebody listens to these: as many in a transaction as their receivers take `GROUP` for.
+    def _record_with_receivers(self, group: list[Ending]) -> None:
+        """Record a group while receivers are connected, and adapt the size of the next group.
 
-        More than one, for the transaction costs more than most receivers; few, for should one of
-        them end the process, all of the group run again.
+        A group has as many rows as their receivers can serve in about `RECEIVERS_TIME`. More than
+        one row share a transaction, because it costs more time than most receivers. There should
+        be few, because all rows of the group run again if a receiver ends the process.
         """
         try:
             lost, seconds = finish.record_with_receivers(group)
         except AWAY:
             raise
-        except Exception:  # one cannot be stored, or a receiver broke the transaction
+        except Exception:  # an ending cannot be stored, or a receiver broke the transaction
             logger.warning(
                 "The endings of %d tasks cannot be recorded together; each is now recorded alone.",
                 len(group),
                 exc_info=True,
             )
-            self._one_by_one(group)
+            self._record_each_alone(group)
             self._few = 1
             return
         self._settle(group, lost)
-        # By what receivers take alone: where commits are slow, more rows should share one.
-        self._few = max(1, min(2 * self._few, int(len(group) * GROUP / max(seconds, 1e-6))))
+        # `seconds` is the time of the receivers alone. The time of the commit is left out: if it is
+        # long, that is a reason for larger groups, not for smaller ones.
+        most = int(len(group) * RECEIVERS_TIME / max(seconds, 1e-6))
+        self._few = max(1, min(2 * self._few, most))
 
-    def _one_by_one(self, group: list[Ending]) -> None:
+    def _record_each_alone(self, group: list[Ending]) -> None:
         for ending in group:
-            self._alone(ending)
+            self._record_alone(ending)
 
-    def _alone(self, ending: Ending) -> None:
+    def _record_alone(self, ending: Ending) -> None:
         try:
             kept = finish.record_alone(ending)
         except AWAY:
@@ -129,11 +138,18 @@ class Recorder:
         except Exception as error:
             kept = self._record_failure_to_record(ending.row, error)
             if ending.row.pk in self.stuck:
-                return  # with its mark: it has begun, should its process end
+                # Its mark stays. If this process dies, the row counts as begun.
+                return
         self._settle([ending], [] if kept else [ending.row])
 
     def _record_failure_to_record(self, row: Task, error: Exception) -> bool:
-        """For an ending that the database will not have, whatever else it would have."""
+        """Record a failure instead of an ending that the database refuses.
+
+        If it refuses that too, the row becomes one of those that are `stuck`.
+
+        Returns:
+            Whether the row was still claimed by us.
+        """
         logger.error("The ending of %s cannot be recorded.", named(row), exc_info=error)
         story = f"It ran, and its ending could not be recorded: {error!r}"
         try:
@@ -146,6 +162,7 @@ class Recorder:
             return True
 
     def _settle(self, group: Sequence[Ending], lost: Sequence[Task]) -> None:
+        """Remove the marks of endings that are recorded, and log those whose claims were lost."""
         for row in lost:
             report_lost(row)
         self._marks.end([ending.mark for ending in group if ending.mark is not None])
@@ -154,6 +171,7 @@ class Recorder:
 
 
 def report_lost(row: Task) -> None:
+    """Log that a row's claim was lost, so that its ending was not recorded."""
     logger.warning(
         "The ending of %s is not recorded: its claim %s was lost meanwhile.",
         named(row),
@@ -162,4 +180,5 @@ def report_lost(row: Task) -> None:
 
 
 def named(row: Task) -> str:
+    """A row's name and id, for the log."""
     return f"task {row} (id {row.pk})"

@@ -1,4 +1,4 @@
-"""When a worker records what its runs have come to, and how far running tasks have come."""
+"""Decides when a worker records the endings of its runs, and the progress of running tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from bgtasks.worker.workload import Workload
 
 logger = logging.getLogger(__name__)
 
-# While more rows are ready, endings gather for this many seconds before they are recorded.
+# As long as more rows are ready to run, endings gather for this many seconds before they are
+# recorded, so that one transaction records many.
 GATHER = 0.005
 
 
@@ -22,7 +23,7 @@ class Recording:
     """Takes endings and progress from a workload, and has them recorded.
 
     Args:
-        claiming: polls again after a recording, for the tasks may have enqueued something.
+        claiming: is asked to poll again after each recording, for the runs may have enqueued rows.
     """
 
     def __init__(self, work: Workload, recorder: Recorder, claiming: Claiming) -> None:
@@ -33,33 +34,33 @@ class Recording:
         self._progress_at = -progress.EVERY
 
     def record_due(self) -> None:
-        """Record the endings that have gathered, and write the progress, if it is time.
+        """Record the endings that have gathered, and the reported progress, if they are due.
 
         Raises:
             DatabaseError, InterfaceError: the database is away. What is not recorded is kept.
         """
         if self._work.outbox.endings and self._gathering() <= 0:
-            self._record()
+            self._record_ended()
         if self._work.outbox.reports and self._since_progress() >= progress.EVERY:
             self._progress_at = elapsed()
             self._write_progress()
 
     def record_here(self) -> bool:
-        """Record the endings that have gathered, in the thread that ran them, if it is time.
+        """Record the endings that have gathered, in a thread that runs rows, if they are due.
 
         Returns:
-            Whether it was.
+            Whether they were due.
 
         Raises:
-            DatabaseError, InterfaceError: the database is away; the keeper goes on trying.
+            DatabaseError, InterfaceError: the database is away. The keeper will try again.
         """
         if not self._work.outbox.endings or self._gathering(for_keeper=False) > 0:
             return False
-        self._record()
+        self._record_ended()
         return True
 
     def due_in(self) -> float | None:
-        """Seconds until something is to be recorded; None if there is nothing."""
+        """Seconds until endings or progress are due; None if there are none."""
         due = []
         if self._work.outbox.endings:
             due.append(self._gathering())
@@ -67,8 +68,8 @@ class Recording:
             due.append(progress.EVERY - self._since_progress())
         return min(due, default=None)
 
-    def _record(self) -> None:
-        self._write_progress()  # the last progress of what has ended may be among it
+    def _record_ended(self) -> None:
+        self._write_progress()  # it may be the last progress of a run that has ended
         taken = self._work.take_ended()
         rest = list(taken)
         try:
@@ -82,8 +83,9 @@ class Recording:
         """Seconds for which endings still gather before they are recorded.
 
         Args:
-            for_keeper: the keeper asks. Where a receiver is connected, it leaves the recording to
-                the threads that ran the rows, and comes in when they are too busy.
+            for_keeper: whether the keeper asks. If a receiver is connected, the threads that run
+                rows record them, so that receivers do not hold up the keeper. Then the keeper
+                waits a little longer than they do, and records only what they are too busy for.
         """
         if self._work.closed or not self._work.waiting:
             return 0.0
@@ -91,7 +93,9 @@ class Recording:
         return self._recorded_at + GATHER + later - elapsed()
 
     def _write_progress(self) -> None:
-        """Write what tasks have reported. What cannot be written is no reason not to run tasks.
+        """Write the progress that tasks have reported.
+
+        If the database refuses it, that is logged, and tasks run on.
 
         Raises:
             OperationalError, InterfaceError: the database is away.

@@ -1,4 +1,4 @@
-"""Runs the rows of a workload: from the moment that one is taken until its ending is left."""
+"""Runs the rows of a workload. It takes a row out, runs it, and leaves its ending there."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from bgtasks.worker.workload import Workload
 
 logger = logging.getLogger(__name__)
 
-# A row that waited longer than this in our hands is confirmed before it starts.
+# If a claimed row has waited for more seconds than this, its claim is confirmed before it starts.
 STALE = 1.0
-# Seconds until the next try to confirm a row while the database is away.
-RETRY = 0.1
-# Seconds that a thread waits for a row before it closes connections that are old by CONN_MAX_AGE.
+# Seconds until the next attempt to confirm a claim while the database is away.
+CONFIRM_RETRY = 0.1
+# After so many seconds without a row, a thread closes connections older than CONN_MAX_AGE.
 IDLE = 10.0
-# Seconds between tasks after SIGUSR2, a random number from here to there.
+# The fewest and the most seconds between two tasks after SIGUSR2. The number is random.
 SLOW = (0.5, 1.5)
 
 
@@ -42,11 +42,11 @@ class Runner:
     """Runs rows in the thread, or in the event loop, that calls it.
 
     Args:
-        marks: where it marks what it has begun.
+        marks: where it marks the rows that it has begun.
         lonely: whether this worker runs one task at a time.
 
     Attributes:
-        ending: set when the worker is about to end, so that nothing rests any longer.
+        ending: set when the worker is about to end, so that no thread sleeps any longer.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Runner:
     # --- plain functions
 
     def run_plain(self) -> None:
-        """Run the rows of plain functions, one after another, until there will be no more."""
+        """Run rows of plain functions, one after another, until the workload is closed."""
         around = Surroundings(ours=True)
         while claimed := self._next():
             ending = None
@@ -71,9 +71,10 @@ class Runner:
                     ending = self._run(claimed, around)
             except Unsure:
                 self._work.give_back(claimed)
-                self.ending.wait(RETRY)
+                self.ending.wait(CONFIRM_RETRY)
                 continue
-            except BaseException as error:  # ours, not the task's: that is caught where it runs
+            # The executor catches what the task raises, so this is an error of bgtasks itself.
+            except BaseException as error:
                 ending = executor.fallen(claimed.row, error)
             self._work.leave(claimed, ending)
             if receivers.any_for_success():
@@ -84,16 +85,19 @@ class Runner:
         connections.close_all()
 
     def _next(self) -> ClaimedRow | None:
-        """The next row to run. A thread that waits long for it gives its connections up."""
+        """The next row to run; None if there will be no more.
+
+        A thread that waits long for it closes its old connections meanwhile.
+        """
         if not self._work.wait(IDLE):
             close_old_connections()
         return self._work.take()
 
     def _is_ours(self, claimed: ClaimedRow) -> bool:
-        """Whether a row is still ours to start. One that waited a while may have been lost.
+        """Whether a row is still ours to start: one that has waited for a while may be lost.
 
         Raises:
-            Unsure: the database does not say.
+            Unsure: the database does not answer.
         """
         if elapsed() - claimed.claimed_at < STALE:
             return True
@@ -115,9 +119,9 @@ class Runner:
         return ending
 
     def _record_here(self) -> None:
-        """Where a receiver is connected, record in the thread that ran, not to hold up the keeper.
+        """Record endings in this thread, because receivers are connected that could take long.
 
-        If the database is away, or this thread too busy, the keeper does it.
+        So they do not hold up the keeper. If the database does not answer, the keeper tries again.
         """
         try:
             if not self._recording.record_here():
@@ -132,7 +136,7 @@ class Runner:
         """Run a row of a coroutine function to its end, or give it back if it has not begun.
 
         Args:
-            cancellation: says why, when this is cancelled.
+            cancellation: says why, if the worker cancels this.
         """
         ending = None
         try:
@@ -141,7 +145,7 @@ class Runner:
         except (Unsure, executor.Unstarted, asyncio.CancelledError) as error:
             if isinstance(error, Unsure):
                 with suppress(asyncio.CancelledError):
-                    await asyncio.sleep(RETRY)
+                    await asyncio.sleep(CONFIRM_RETRY)
             self._work.give_back(claimed)
             return
         self._work.leave(claimed, ending)
@@ -153,7 +157,8 @@ class Runner:
 
     async def _await(self, claimed: ClaimedRow, cancellation: Cancellation) -> Ending:
         run = self._runs.of(claimed)
-        # It is cancelled in time; its process is ended only if that is of no use.
+        # A coroutine is cancelled when its limit is over. The limit that the supervisor sees is
+        # longer, so that it ends the process only if the coroutine does not heed the cancellation.
         grace = conf.grace()
         mark = self._marks.begin(claimed.pk, run.limit and run.limit + grace, patience=grace)
         try:
@@ -166,10 +171,10 @@ class Runner:
         return ending
 
     def settle(self, claimed: ClaimedRow, error: BaseException | None) -> None:
-        """A coroutine of ours ended in the middle.
+        """Settle a row for which `run_coroutine` itself was cancelled or raised.
 
         Args:
-            error: what it raised; None: it was cancelled before it began.
+            error: what it raised; None if it was cancelled before it began.
         """
         if error is None:
             self._work.give_back(claimed)
@@ -178,4 +183,4 @@ class Runner:
 
 
 class Unsure(Exception):
-    """Nobody can say now whether a row is still ours."""
+    """The database does not answer whether a row is still ours."""

@@ -1,8 +1,8 @@
-"""Which rows a child has begun, written where its parent can read it after the child's death.
+"""Memory that a child shares with its parent, which can read it after the child's death.
 
-One page of shared memory for each child, made before the fork. A slot is taken when a run
-starts and given back when its ending is in the database: whatever is marked when a child dies
-may have run, and whatever is not has never started.
+In it the child marks the rows that it has begun. A slot is taken when a run starts and freed when
+its ending is in the database. So when a child dies, the rows that are marked may have run, and all
+others have never started. The memory is made before the fork, one for each child.
 """
 
 from __future__ import annotations
@@ -16,21 +16,29 @@ from collections.abc import Collection, Iterator, Sequence
 from bgtasks.clock import elapsed
 
 _FLAG = struct.Struct("=q")
-# The row's id, 0 for none; when it began, infinity once it has run; its limit, 0 for none; the
-# seconds that it has to end by itself when it is revoked; which row was revoked, for the slot may
-# be another's by now; and when.
+# The fields of a slot. Times are by `elapsed`, limits in seconds.
+# 1. The row's id; 0 if the slot is free.
+# 2. When its run began; infinity once the function has returned or raised.
+# 3. The limit of the run; 0 for none.
+# 4. The seconds that the run has to end by itself if it is revoked.
+# 5. The id of the row that was revoked; 0 for none. It is not the first field's if the slot was
+#    taken for another row meanwhile.
+# 6. When that was.
 _SLOT = struct.Struct("=qdddqd")
+# The second field alone, and the last two, with their places in a slot.
 _BEGAN = struct.Struct("=d")
 _BEGAN_AT = 8
 _REVOKED = struct.Struct("=qd")
-_REVOKED_AT = 32  # where in a slot
+_REVOKED_AT = 32
+# Before the slots there are the flags retiring, slow, cancelling, the number of slots taken, the
+# flag that a row was newly revoked, and the flag stopping.
 _HEADER = 6 * _FLAG.size
 
 
 class Marks:
     """The marks of one child.
 
-    The child writes the slots; the parent writes the flags, and what it revokes.
+    The child writes the slots. The parent writes the flags, and in the slots which row is revoked.
 
     Args:
         slots: how many rows can be begun and not yet recorded at the same time.
@@ -46,8 +54,12 @@ class Marks:
         """Mark a row as begun.
 
         Args:
-            limit: the seconds that it may take.
-            patience: the seconds that it has to end by itself when it is revoked.
+            row_id: the row's id.
+            limit: the seconds that its run may take; None for no limit.
+            patience: the seconds that the run has to end by itself if it is revoked.
+
+        Returns:
+            The number of the slot, for `ran` and `end`.
         """
         with self._lock:
             slot = self._free.pop()
@@ -57,11 +69,11 @@ class Marks:
         return slot
 
     def ran(self, slot: int) -> None:
-        """What was begun has come to its end, in time, and waits to be recorded."""
+        """Note that a run has ended and waits to be recorded: it cannot be overdue any more."""
         _BEGAN.pack_into(self._memory, _HEADER + slot * _SLOT.size + _BEGAN_AT, math.inf)
 
     def end(self, slots: Sequence[int]) -> None:
-        """Their endings are in the database."""
+        """Free slots: the endings of their runs are in the database."""
         for slot in slots:
             _SLOT.pack_into(self._memory, _HEADER + slot * _SLOT.size, 0, 0.0, 0.0, 0.0, 0, 0.0)
         with self._lock:
@@ -73,17 +85,18 @@ class Marks:
 
     @property
     def busy(self) -> bool:
-        """Whether anything is begun and not yet recorded. Costs less than to ask what."""
+        """Whether a row is begun and not yet recorded. It is cheaper than `begun`."""
         return bool(_FLAG.unpack_from(self._memory, 3 * _FLAG.size)[0])
 
     def begun(self) -> set[int]:
-        """The rows that are begun and not yet recorded."""
+        """The ids of the rows that are begun and not yet recorded."""
         return {row_id for row_id, *_ in self._slots() if row_id}
 
     def overdue(self) -> dict[int, float]:
-        """Those of them that run longer than they may, with their limits in seconds.
+        """The rows that run longer than they may: their ids, and their limits in seconds.
 
-        Those that were revoked too, with 0, once they had the time to end by themselves.
+        A row that was revoked is among them, with a limit of 0, once the time is over that it had
+        to end by itself.
         """
         now = elapsed()
         found = {}
@@ -97,7 +110,7 @@ class Marks:
         return found
 
     def revoke(self, row_ids: Collection[int]) -> set[int]:
-        """Mark rows as revoked; returns those that are begun here."""
+        """Mark rows as revoked. Returns the ids of those that this child has begun."""
         found = set()
         for slot, (row_id, *_) in enumerate(self._slots()):
             if row_id in row_ids:
@@ -109,7 +122,7 @@ class Marks:
         return found
 
     def revoked(self) -> list[int]:
-        """The begun rows that were revoked, if that is news."""
+        """The ids of begun rows that are revoked; none if none was revoked since the last call."""
         if not _FLAG.unpack_from(self._memory, 4 * _FLAG.size)[0]:
             return []
         _FLAG.pack_into(self._memory, 4 * _FLAG.size, 0)
@@ -120,7 +133,7 @@ class Marks:
 
     @property
     def retiring(self) -> bool:
-        """Whether the child is to start nothing more, because it is going to be ended."""
+        """Whether the child is to start no further rows, because a run in it is overdue."""
         return bool(_FLAG.unpack_from(self._memory, 0)[0])
 
     @retiring.setter
@@ -129,7 +142,7 @@ class Marks:
 
     @property
     def slow(self) -> bool:
-        """Whether the child is to rest between tasks (SIGUSR2)."""
+        """Whether the child is to pause between tasks (SIGUSR2)."""
         return bool(_FLAG.unpack_from(self._memory, _FLAG.size)[0])
 
     @slow.setter
@@ -138,7 +151,7 @@ class Marks:
 
     @property
     def cancelling(self) -> bool:
-        """Whether the child is to cancel its coroutines, because its time is nearly up."""
+        """Whether the child is to cancel its coroutines: the grace period is nearly over."""
         return bool(_FLAG.unpack_from(self._memory, 2 * _FLAG.size)[0])
 
     @cancelling.setter
@@ -147,7 +160,7 @@ class Marks:
 
     @property
     def stopping(self) -> bool:
-        """Whether the child is to end once what runs has ended."""
+        """Whether the child is to end as soon as its running tasks have ended."""
         return bool(_FLAG.unpack_from(self._memory, 5 * _FLAG.size)[0])
 
     @stopping.setter

@@ -1,4 +1,4 @@
-"""How a child's keeper is woken from its sleep."""
+"""How a sleeping keeper is woken: by a thread, by a signal handler, by its parent."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from contextlib import suppress
 
 
 class WakeUp:
-    """Waits for a poke from this process, a word from the parent, or the time to look again.
+    """Waits for a poke, from this process or from the parent, or until a time is over.
 
     Args:
-        parent: the reading end of a pipe that the parent holds; None without a parent.
+        parent: the reading end of a pipe whose writing end the parent holds; None without a
+            parent.
+
+    Attributes:
+        orphaned: whether the parent has died: the writing end of its pipe is closed.
     """
 
     def __init__(self, parent: int | None = None) -> None:
-        # Sockets, for Windows cannot wait for a pipe.
+        # These are sockets because Windows cannot wait for a pipe.
         self._reader, writer = socket.socketpair()
         self._reader.setblocking(False)
         writer.setblocking(False)
@@ -30,20 +34,24 @@ class WakeUp:
         self.orphaned = False
 
     def poke(self) -> None:
-        """Wake the waiter, if it still waits. Safe in a signal handler and in any thread."""
+        """End the current or the next `wait`. Safe in a signal handler and in any thread.
+
+        After `close` it does nothing.
+        """
         if (writer := self._writer) is None:
             return
-        with suppress(BlockingIOError):  # full of pokes that nobody has heard yet
+        with suppress(BlockingIOError):  # the buffer is full of pokes that nobody has read yet
             writer.send(b".")
 
     def wait(self, timeout: float | None, also: int | None = None) -> bool:
         """Return at the next poke, or after ``timeout`` seconds.
 
         Args:
-            also: a file descriptor to wait for besides; it is not read.
+            timeout: seconds; None for no limit.
+            also: a file descriptor that ends the wait too when it is readable. It is not read.
 
         Returns:
-            Whether that became readable, or the parent sent word.
+            Whether `also` became readable, or the parent poked or has died.
         """
         if also is not None:
             self._selector.register(also, selectors.EVENT_READ)
@@ -52,20 +60,21 @@ class WakeUp:
         finally:
             if also is not None:
                 self._selector.unregister(also)
-        heard = [self._hear(key.fd) for key, _ in events]
-        return any(heard)
+        from_outside = [self._read(key.fd) for key, _ in events]
+        return any(from_outside)
 
-    def _hear(self, fd: int) -> bool:
+    def _read(self, fd: int) -> bool:
+        """Consume the pokes of a readable descriptor. Returns whether it is not our own."""
         if fd == self._reader.fileno():
             self._reader.recv(4096)
             return False
-        if fd == self._parent and not os.read(fd, 4096):  # its end is closed: the parent is gone
+        if fd == self._parent and not os.read(fd, 4096):
             self._selector.unregister(fd)
             self.orphaned = True
         return True
 
     def close(self) -> None:
-        """Wait no more. Signals may poke on, even in the middle of this; other threads may not."""
+        """Close the sockets. A signal handler may still call `poke`, other threads may not."""
         writer, self._writer = self._writer, None
         if writer is not None:
             self._selector.close()

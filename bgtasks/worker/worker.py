@@ -1,7 +1,8 @@
-"""A worker: a keeper that claims and records, and those who run what is claimed.
+"""A worker: a thread that claims and records, and the threads that run the claimed rows.
 
-Plain functions run in threads, coroutines in one event loop. With one thread, plain tasks run in
-the process's main thread, as they always did: some set signal handlers or need it otherwise.
+Plain functions run in threads, coroutines in one event loop. If there is one thread for plain
+functions, it is the main thread of the process, as in django-background-tasks: some tasks set
+signal handlers or need the main thread for another reason.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class Worker:
-    """Runs rows until it is stopped, or, draining, until none is ready.
+    """Runs rows until it is stopped, or until none is ready if it drains the queue.
 
     Each part below is given the parts that it calls, and none calls back up::
 
@@ -38,11 +39,13 @@ class Worker:
              └─── event_loop ── runner ── recording, workload
 
     Args:
-        claimant: in whose name it claims.
-        marks: where it marks what it has begun.
+        claimant: the child whose name stands in its claims.
+        marks: where it marks the rows that it has begun.
+        options: the options of ``process_tasks``.
         parent: the reading end of the parent's pipe, if there is a parent.
-        crash_status: the status with which the process ends if a thread of the worker fails, so
-            that a parent takes its rows back; None: the worker stops, and the process lives on.
+        crash_status: the status with which the process ends if a thread of the worker fails by an
+            error of bgtasks, so that the parent takes its rows back; None: the worker stops, and
+            the process lives on.
     """
 
     def __init__(
@@ -69,19 +72,23 @@ class Worker:
         self._loop = EventLoop(work, self._runner, bell)
 
     def stop(self, *_: object) -> None:
-        """Claim nothing more, hand back what has not started, end when the rest has ended.
+        """Claim no more rows, hand back those that have not started, end when all runs have ended.
 
         Safe in a signal handler.
         """
         self._keeper.stop()
 
     def poke(self) -> None:
-        """Look for work now."""
+        """Poll the queue now."""
         self._claiming.poll_again()
         self._wakeup.poke()
 
     def run(self) -> bool:
-        """Run rows. Returns whether it ended because it was stopped, or had drained."""
+        """Run rows, until the worker is stopped or has drained the queue.
+
+        Returns:
+            False if it ended because its parent has died.
+        """
         keeper = threading.Thread(target=self._serve, args=[self._keep], name="bgtasks-keeper")
         keeper.start()
         run_plain = self._runner.run_plain
@@ -101,11 +108,14 @@ class Worker:
         return not self._wakeup.orphaned
 
     def close(self) -> None:
-        """Once nobody pokes it any more but signals. A child need not: it exits."""
+        """Free the sockets of the wake-up. Only signal handlers may still poke this worker.
+
+        A child process need not call it: it exits.
+        """
         self._wakeup.close()
 
     def _keep(self) -> None:
-        """The loop: record what has ended, claim, have it run by the threads and the loop, rest."""
+        """The keeper's loop: record endings, claim rows for the runners, and rest."""
         while not self._keeper.is_done():
             self._heed_supervisor()
             self._keeper.work()
@@ -114,7 +124,7 @@ class Worker:
         self._keeper.close()
 
     def _heed_supervisor(self) -> None:
-        """Do what the supervisor asks for in shared memory, and what a near end asks for."""
+        """Do what the supervisor asks for in shared memory. At the end, let no runner sleep on."""
         if self._marks.stopping:
             self._keeper.stop()
         if self._marks.cancelling:
@@ -125,7 +135,7 @@ class Worker:
             self._runner.ending.set()
 
     def _serve(self, loop: Callable[[], None]) -> None:
-        """What a thread does. Should it fail, the others would wait for it for ever."""
+        """Run the loop of a thread. If it fails, end the worker: the others would wait for ever."""
         try:
             loop()
         except BaseException:

@@ -1,4 +1,7 @@
-"""Claimed rows on their way through a worker: ready, running, ended. One lock over all."""
+"""The claimed rows of a worker: those that are ready, that run, and that have ended.
+
+One lock guards all of them.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +21,21 @@ from bgtasks.worker.wakeup import WakeUp
 
 
 class Workload:
-    """Takes rows from the keeper to those who run them, and keeps their endings for it.
+    """Hands rows from the keeper to the threads and the event loop, and endings back to the keeper.
 
     Args:
-        wakeup: by which the keeper sleeps.
-        marks: in which the supervisor says that no more rows may start for now.
+        options: how many rows run at the same time.
+        wakeup: what the keeper sleeps by.
+        marks: where the supervisor says that no more rows may start for now.
         loop_bell: wakes the event loop when rows for it may start.
 
     Attributes:
+        bell: wakes the keeper when there is something for it to do.
         plain: the rows that threads run.
         coroutines: the rows that the event loop runs.
-        suspects: the rows that run alone.
-        outbox: what has ended.
-        closed: nothing more starts; threads end when what they run has ended.
+        suspects: the rows that must run alone.
+        outbox: the endings and the progress that are not recorded yet.
+        closed: whether no more rows start. Each thread ends when its run has ended.
     """
 
     def __init__(
@@ -49,13 +54,13 @@ class Workload:
     # --- for the keeper
 
     def wanted(self, lane: Lane) -> int:
-        """How many rows to claim now."""
+        """How many rows of a lane to claim now."""
         with self._changed:
             stopped = self.closed or self.suspects.one_runs or self._marks.retiring
             return 0 if stopped else lane.room()
 
     def add(self, rows: Sequence[ClaimedRow]) -> None:
-        """Rows that were claimed may start now."""
+        """Put in claimed rows, which may start from now on."""
         with self._changed:
             counts = [0, 0]
             for claimed in rows:
@@ -69,7 +74,7 @@ class Workload:
                     lane.wake(count)
 
     def overripe(self) -> list[ClaimedRow]:
-        """Rows to hand back, for those before them take long or no more may start."""
+        """Take out rows to be handed back: the runs before them take long, or no row may start."""
         with self._changed:
             if self.closed or self._marks.retiring or self.suspects.one_runs:
                 stuck, over = list(self._lanes), True
@@ -82,19 +87,24 @@ class Workload:
             return rows
 
     def take_ended(self) -> list[Ending]:
-        """The endings since the last time; call `put_back` when they are recorded or not."""
+        """Take all endings, to record them. Call `put_back` afterwards in any case."""
         with self._changed:
             return self.outbox.take()
 
     def put_back(self, taken: Sequence[Ending], rest: Sequence[Ending]) -> None:
-        """Of the endings that were taken, the rest could not be recorded."""
+        """Note that the endings that were taken are recorded, and put the rest of them back.
+
+        Args:
+            taken: what `take_ended` returned.
+            rest: those of them that could not be recorded.
+        """
         with self._changed:
             self.outbox.put_back(taken, rest)
             if self.suspects.waiting:
                 self._wake_all()
 
     def held(self) -> set[int]:
-        """The ids of all rows in our hands."""
+        """The ids of all rows that this worker has and that are not recorded yet."""
         with self._changed:
             found = {claimed.pk for claimed in self.suspects.waiting} | self.outbox.held()
             for lane in self._lanes:
@@ -103,32 +113,32 @@ class Workload:
             return found
 
     def close(self) -> None:
-        """Start nothing more. Threads end when what they run has ended."""
+        """Start no more rows. Each thread ends when its run has ended."""
         with self._changed:
             self.closed = True
             self._wake_all()
 
     def notify(self) -> None:
-        """Look again whether a row may start, for time has passed."""
+        """Have waiting rows considered again, for with time another of them may start."""
         with self._changed:
             if self.waiting:
                 self._wake_all()
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits, runs, or is still to be recorded."""
+        """Whether no row waits or runs, and all endings are recorded."""
         with self._changed:
             running = any(lane.running for lane in self._lanes)
             return not (self.outbox.unrecorded or running or self.waiting)
 
     @property
     def waiting(self) -> bool:
-        """Whether rows are ready that have not started."""
+        """Whether there are rows that have not started."""
         return bool(self.suspects.waiting or self.plain.ready or self.coroutines.ready)
 
     @property
     def has_coroutines(self) -> bool:
-        """Whether the event loop has something to run."""
+        """Whether a row waits for the event loop."""
         return any(claimed.is_coroutine for claimed in list(self.suspects.waiting)) or bool(
             self.coroutines.ready
         )
@@ -140,14 +150,24 @@ class Workload:
     # --- for those who run rows
 
     def wait(self, timeout: float) -> bool:
-        """Wait for a row that may start, or for the end; returns whether there is one or it is."""
+        """Wait until a row may start in a thread, or until the workload is closed.
+
+        Args:
+            timeout: the most seconds to wait.
+
+        Returns:
+            Whether one of the two is so.
+        """
         with self._changed:
             return self._changed.wait_for(
                 lambda: self.closed or self._startable(self.plain) is not None, timeout
             )
 
     def take(self) -> ClaimedRow | None:
-        """The next row for a thread, when it may start; None when there will be no more."""
+        """Wait for the next row that may start in a thread, and take it out.
+
+        None when the workload is closed.
+        """
         with self._changed:
             while (claimed := self._startable(self.plain)) is None:
                 if self.closed:
@@ -157,7 +177,7 @@ class Workload:
             return claimed
 
     def take_now(self) -> ClaimedRow | None:
-        """The next row for the event loop; None if none may start now."""
+        """Take out the next row for the event loop; None if none may start now."""
         lane = self.coroutines
         with self._changed:
             claimed = None if len(lane.running) >= lane.slots else self._startable(lane)
@@ -166,10 +186,10 @@ class Workload:
             return claimed
 
     def _startable(self, lane: Lane) -> ClaimedRow | None:
-        """The first row of a lane that may start beside what is running.
+        """The row of a lane that may start now, beside the running ones; None if there is none.
 
-        Others pass a suspect by that waits for its turn, but not for long, or it would never
-        have it.
+        While a suspect waits until nothing runs, other rows still start. After `PATIENCE` seconds
+        they do not, or the suspect would never have its turn.
         """
         if self.closed or self.suspects.one_runs or self._marks.retiring:
             return None
@@ -192,7 +212,7 @@ class Workload:
         lane.start(claimed)
 
     def give_back(self, claimed: ClaimedRow) -> None:
-        """A row that was taken and has not been started is ready again."""
+        """Put back a row that was taken and has not been started."""
         lane = self._lanes[claimed.is_coroutine]
         with self._changed:
             lane.running.pop(claimed.pk, None)
@@ -202,7 +222,12 @@ class Workload:
             self._wake_all()
 
     def leave(self, claimed: ClaimedRow, ending: Ending | None) -> None:
-        """A row is no longer run; its ending, unless it is recorded already."""
+        """Note that a run is over.
+
+        Args:
+            claimed: its row.
+            ending: how it ended; None if there is nothing to record, as the claim was lost.
+        """
         lane = self._lanes[claimed.is_coroutine]
         with self._changed:
             lane.end(claimed)

@@ -16,5 +16,5 @@ class SiteConfig(AppConfig):
 
 
 def create_cache_table(using: str, verbosity: int, **kwargs: Any) -> None:
-    """Make the table of the database cache; a no-op where it stands or none is used."""
+    """Make the table of the database cache, unless it is there or another cache is used."""
     call_command("createcachetable", database=using, verbosity=max(0, verbosity - 1))

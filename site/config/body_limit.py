@@ -29,10 +29,10 @@ PAGE = """<!doctype html>
 
 
 class BodyLimit:
-    """ASGI middleware: answers 413 once a request body is known to exceed ``max_bytes``.
+    """ASGI middleware that answers 413 to a request whose body exceeds ``max_bytes``.
 
-    A ``Content-Length`` that says so is refused before anything is read; a body that
-    does not announce its length is counted as it arrives, and cut off.
+    If ``Content-Length`` says so, the request is refused before anything is read. A body whose
+    length is not announced is counted as it arrives, and cut off.
     """
 
     def __init__(self, app: App, *, max_bytes: int) -> None:
@@ -62,7 +62,7 @@ class BodyLimit:
 
         await self.app(scope, counted, send)
         if cut_off:
-            # Django takes a disconnect while reading as its end and sends nothing.
+            # Django stops at a disconnect while it reads a body, and sends no answer.
             await self.refuse(send)
 
     async def refuse(self, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""A cache in the site's own database, fit for counting."""
+"""A cache in the site's own database that can count."""
 
 from typing import Any
 
@@ -9,12 +9,16 @@ from django.db import connections, router, transaction
 class CountingDatabaseCache(DatabaseCache):
     """Django's database cache with an ``incr`` that loses no count.
 
-    Django's own reads and then writes. Two requests at once would both write the same
-    number, and the throttle that counts them would let a fast visitor through.
+    The ``incr`` of Django's cache reads the number and then writes it. So two requests at once
+    would write the same number, and the throttle that counts them would let too many through.
     """
 
     def incr(self, key: str, delta: int = 1, version: int | None = None) -> int:
-        """Add ``delta`` to ``key`` and return the sum; ValueError if there is no key."""
+        """Add ``delta`` to ``key`` and return the sum.
+
+        Raises:
+            ValueError: the cache has no such key.
+        """
         alias = router.db_for_write(self.cache_model_class)
         with transaction.atomic(using=alias):
             self._lock(alias, self.make_and_validate_key(key, version=version))

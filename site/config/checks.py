@@ -1,4 +1,4 @@
-"""What an operator should hear from ``manage.py check`` before a visitor notices."""
+"""Checks for ``manage.py check``: they warn an operator of what visitors would notice first."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ LOCAL_HOSTS = {"", "localhost", "127.0.0.1", "::1"}
 
 @register(Tags.files)
 def local_files_beside_a_remote_database(**kwargs: Any) -> list[CheckMessage]:
-    """A database elsewhere suggests several hosts, and those share no disk."""
+    """If the database is on another host, the site may run on several hosts that share no disk."""
     host = str(connection.settings_dict.get("HOST") or "")
     remote = connection.vendor != "sqlite" and host not in LOCAL_HOSTS and host[0] != "/"
     if not (remote and isinstance(default_storage, FileSystemStorage)):
@@ -31,10 +31,11 @@ def local_files_beside_a_remote_database(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-# Not Tags.staticfiles: collectstatic runs those, and would warn of what it is about to mend.
+# The tag is not `staticfiles`: collectstatic runs the checks with that one, and would warn that the
+# files which it is about to collect are not collected.
 @register(Tags.files)
 def static_files_not_collected(**kwargs: Any) -> list[CheckMessage]:
-    """Without the manifest every page that names a stylesheet is an error."""
+    """Without the manifest of static files, each page that has a stylesheet raises an error."""
     manifested = isinstance(staticfiles_storage, ManifestStaticFilesStorage)
     if not manifested or (Path(settings.STATIC_ROOT) / "staticfiles.json").exists():
         return []
@@ -49,7 +50,7 @@ def static_files_not_collected(**kwargs: Any) -> list[CheckMessage]:
 
 @register(deploy=True)
 def links_lead_nowhere(**kwargs: Any) -> list[CheckMessage]:
-    """Mails are sent by a worker, which has no request to take the host from."""
+    """A worker sends the mails, and has no request from which it could take the site's address."""
     if settings.SITE_URL != "https://localhost":
         return []
     return [
@@ -63,7 +64,7 @@ def links_lead_nowhere(**kwargs: Any) -> list[CheckMessage]:
 
 @register(deploy=True)
 def mail_server_not_named(**kwargs: Any) -> list[CheckMessage]:
-    """Mail that nobody takes is retried for days and then given up."""
+    """Without a mail server, mails are tried again for days and then given up."""
     if settings.EMAIL_URL_SET:
         return []
     return [

@@ -2,6 +2,6 @@ from django.forms.renderers import TemplatesSetting
 
 
 class SiteRenderer(TemplatesSetting):
-    """Draws the site's forms by templates of its own; the admin draws its forms itself."""
+    """Renders forms by the site's own templates. The admin has its own templates for its forms."""
 
     field_template_name = "field.html"

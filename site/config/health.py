@@ -1,4 +1,4 @@
-"""``/healthz``: does this process reach its database, and is it migrated?"""
+"""``/healthz`` answers whether this process reaches its database, and whether that is migrated."""
 
 from django.db import Error, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -6,10 +6,10 @@ from django.utils.deprecation import MiddlewareMixin
 
 
 class HealthCheckMiddleware(MiddlewareMixin):
-    """Answers ``/healthz`` ahead of every other middleware.
+    """Answers ``/healthz`` before any other middleware sees the request.
 
-    A load balancer probes by bare IP address, over plain HTTP: the checks of host and
-    scheme behind this would refuse it, and sessions and cookies mean nothing to it.
+    A load balancer asks by IP address and over plain HTTP, which the middleware that checks host
+    and scheme would refuse.
     """
 
     def process_request(self, request: HttpRequest) -> HttpResponse | None:
@@ -17,13 +17,14 @@ class HealthCheckMiddleware(MiddlewareMixin):
 
 
 def healthz() -> HttpResponse:
-    """200 with the database reachable and migrated, 503 with the reason otherwise."""
+    """200 if the database is reachable and migrated; otherwise 503 with the reason."""
     try:
         with connection.cursor() as cursor:
-            # A table, not `SELECT 1`: SQLite answers that from a file it just created.
+            # The query names a table, because SQLite answers `SELECT 1` also from an empty file
+            # that it has just created.
             cursor.execute("SELECT 1 FROM django_migrations LIMIT 1")
     except Error as error:
-        # The message of a driver may name hosts and users; the class says enough here.
+        # Only the class of the error is shown: a driver's message may name hosts and users.
         problem = f"{type(error).__name__}: is the database up, and has `migrate` run?"
         return JsonResponse({"status": "unavailable", "database": problem}, status=503)
     return JsonResponse({"status": "ok", "database": "ok"})

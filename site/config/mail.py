@@ -1,4 +1,4 @@
-"""One ``EMAIL_URL`` for both ways in which Django is told about mail servers."""
+"""Turns ``EMAIL_URL`` into the settings for mail servers, in both forms that Django has had."""
 
 from typing import Any
 
@@ -15,6 +15,7 @@ OPTIONS = {
     "EMAIL_TIMEOUT": "timeout",
     "EMAIL_FILE_PATH": "file_path",
 }
+# The options that each backend has.
 TAKEN_BY = {
     "django.core.mail.backends.smtp.EmailBackend": set(OPTIONS.values()) - {"file_path"},
     "django.core.mail.backends.filebased.EmailBackend": {"file_path"},

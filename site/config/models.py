@@ -1,1 +1,1 @@
-"""None. Django sends ``post_migrate`` to an app only if it has this module; see apps.py."""
+"""This app has no models. Django sends ``post_migrate`` only for apps that have this module."""

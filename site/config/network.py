@@ -1,4 +1,4 @@
-"""Who is asking: the address of the visitor behind the site's own proxies."""
+"""Finds the IP address of a visitor who comes through the site's own proxies."""
 
 from ipaddress import IPv6Address, ip_address
 
@@ -9,11 +9,11 @@ from django.http import HttpRequest
 def client_ip(request: HttpRequest) -> str:
     """The visitor's IP address, as far as it can be trusted.
 
-    Each proxy appends the address that it saw to ``X-Forwarded-For``, so with
-    ``PROXY_HOPS`` proxies of ours in front, the visitor is the entry that many from
-    the right. All that stands left of it was written by the visitor and proves nothing.
+    Each proxy appends the address that it saw to ``X-Forwarded-For``. So with ``PROXY_HOPS``
+    proxies of ours in front, the visitor's address is the entry with that number from the right.
+    The entries to the left of it are the visitor's own and prove nothing.
     """
-    # A unix socket has no address; all who come through it share one.
+    # A unix socket has no address. Whoever comes through it gets this one.
     peer = request.META.get("REMOTE_ADDR") or "127.0.0.1"
     forwarded = request.headers.get("X-Forwarded-For", "").split(",")
     hops: int = settings.PROXY_HOPS
@@ -22,7 +22,7 @@ def client_ip(request: HttpRequest) -> str:
 
 
 def _plain(text: str) -> str:
-    """The address without an IPv6 wrapping of IPv4; empty if it is no address."""
+    """An address, as IPv4 if it is an IPv4 address mapped to IPv6; empty if it is none."""
     try:
         address = ip_address(text)
     except ValueError:

@@ -1,7 +1,7 @@
 """Settings, read from the environment; `.env` beside `manage.py` is read as well.
 
-Without any, the site is safe rather than handy: ``DEBUG`` is off, and a missing
-``SECRET_KEY`` stops it. ``docs/deploy.md`` lists the variables.
+Without any, the settings are those for production: ``DEBUG`` is off, and the site does not start
+without a ``SECRET_KEY``. ``docs/deploy.md`` lists the variables.
 """
 
 import os
@@ -23,7 +23,7 @@ env.read_env(os.environ.get("DOTENV", BASE_DIR / ".env"))
 
 DEBUG = env.bool("DEBUG", default=False)
 
-# Not env.str, which takes a key that begins with "$" for the name of another variable.
+# It is not read by env.str, which takes a value that begins with "$" for the name of a variable.
 SECRET_KEY = os.environ.get("SECRET_KEY", "")
 if not SECRET_KEY:
     if not DEBUG:
@@ -38,8 +38,8 @@ SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
-# Where links in mails lead. A worker has no request to take it from, and a request's
-# Host header is the visitor's to forge.
+# The address to which links in mails lead. A worker has no request to take it from, and a visitor
+# could forge the Host header of a request.
 SITE_URL = env.str(
     "SITE_URL",
     default="http://127.0.0.1:8000"
@@ -47,8 +47,8 @@ SITE_URL = env.str(
     else "https://" + next((h.lstrip(".") for h in ALLOWED_HOSTS if h != "*"), "localhost"),
 ).rstrip("/")
 
-# How many reverse proxies of ours stand in front. In production at least one does: it
-# ends TLS, which the application server does not speak.
+# How many reverse proxies of ours stand before the application server. In production there is at
+# least one, which does TLS: the application server does not.
 PROXY_HOPS = env.int("PROXY_HOPS", default=0 if DEBUG else 1)
 
 # --- the applications
@@ -116,11 +116,13 @@ _engine = DATABASES["default"]["ENGINE"]
 _database_options = DATABASES["default"].setdefault("OPTIONS", {})
 if _engine.endswith("sqlite3"):
     VAR_DIR.mkdir(exist_ok=True)
-    # One file, written by a web server and a worker. WAL: readers never wait for the
-    # writer. IMMEDIATE: a transaction takes the write lock when it begins, where the
-    # busy timeout applies; a deferred one that has read fails at its first write with
-    # "database is locked", at once. NORMAL: a power cut may undo the last commits, a
-    # crash of the process does not; synchronous=FULL would fsync at every commit.
+    # A web server and a worker write to one file.
+    # WAL: readers never wait for the writer.
+    # IMMEDIATE: a transaction takes the write lock when it begins, and waits for it as long as the
+    # timeout says. A deferred transaction takes it at its first write. If it has read before and
+    # another has written since, it does not wait, but fails at once with "database is locked".
+    # NORMAL: a power cut may undo the last commits, and a crash of the process does not.
+    # synchronous=FULL would call fsync at every commit.
     _database_options.setdefault("timeout", 20)
     _database_options.setdefault("transaction_mode", "IMMEDIATE")
     _database_options.setdefault(
@@ -132,11 +134,11 @@ if _engine.endswith("sqlite3"):
         "PRAGMA journal_size_limit=67108864;",
     )
 elif _engine.endswith("postgresql"):
-    # A dead host is an error after five seconds, not a page that hangs for minutes.
+    # If the database's host is dead, a page fails after five seconds instead of minutes.
     _database_options.setdefault("connect_timeout", 5)
 
-# Counts for the throttle live in the database, so that all web processes share them and
-# nobody needs another service. CACHE_URL=redis://... moves them.
+# The throttle counts in the database, so that all web processes share the counts and no further
+# service is needed. With CACHE_URL=redis://... it counts there.
 if env.str("CACHE_URL", default=""):
     CACHES = {"default": env.cache_url("CACHE_URL")}
 else:
@@ -144,9 +146,9 @@ else:
         "default": {
             "BACKEND": "config.cache.CountingDatabaseCache",
             "LOCATION": "site_cache",
-            # As long as a throttle's window: counting up renews the expiry.
+            # As long as the longest window of a throttle, because each count renews the expiry.
             "TIMEOUT": 60 * 60,
-            # Past this many Django deletes a third, counts that still count among them.
+            # If there are more, Django deletes a third of them, also counts that are in use.
             "OPTIONS": {"MAX_ENTRIES": 10_000},
         }
     }
@@ -166,7 +168,7 @@ STORAGES: dict[str, dict[str, Any]] = {
         else "servestatic.storage.CompressedManifestStaticFilesStorage",
     },
 }
-# Nothing is served from here by path: signup.views hands out what a visitor may see.
+# No server serves files of this folder by their paths. Views of `signup` send them.
 MEDIA_ROOT = env.path("MEDIA_ROOT", default=str(VAR_DIR / "media"))()
 STATIC_URL = "/static/"
 STATIC_ROOT = env.path("STATIC_ROOT", default=str(VAR_DIR / "static"))()
@@ -183,7 +185,7 @@ if DEBUG and not EMAIL_URL_SET:
     }
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="Signup <noreply@localhost>")
 SERVER_EMAIL = env.str("SERVER_EMAIL", default=DEFAULT_FROM_EMAIL)
-# A mail server that accepts a connection and says nothing holds a worker this long.
+# A mail server that accepts a connection and does not answer holds up a worker for so many seconds.
 _email["EMAIL_TIMEOUT"] = env.int("EMAIL_TIMEOUT", default=10)
 if django.VERSION >= (6, 1):
     from config.mail import mailers
@@ -212,10 +214,10 @@ LOGOUT_REDIRECT_URL = "home"
 
 # --- tasks
 
-# Seconds that running tasks have when the worker is told to stop.
+# Seconds that running tasks have to finish when the worker is stopped.
 BGTASKS_GRACE = env.float("BGTASKS_GRACE", default=25.0)
 
-# --- throttle: requests per visitor's address, as django-ratelimit writes rates
+# --- throttle: how many requests an address or a user may send, in django-ratelimit's notation
 
 RATELIMIT_ENABLE = env.bool("RATELIMIT_ENABLE", default=True)
 RATELIMIT_IP_META_KEY = "config.network.client_ip"
@@ -244,10 +246,10 @@ CONTENT_SECURITY_POLICY = {
 }
 
 SILENCED_SYSTEM_CHECKS = [
-    # HSTS for every subdomain, for good: the owner of the domain decides, not one site.
+    # These ask for HSTS on all subdomains and for preloading. The owner of the domain decides that.
     "security.W005",
     "security.W021",
-    # "Not officially supported": config.cache counts atomically, and is tested to.
+    # This says that the cache is not officially supported. config.cache counts atomically.
     "django_ratelimit.W001",
 ]
 
@@ -266,6 +268,6 @@ LOGGING = {
         "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["brief"]}
     },
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
-    # Its handlers repeat what the root's prints.
+    # Django's logger has handlers of its own, which would repeat the lines of the root's.
     "loggers": {"django": {"handlers": [], "propagate": True}},
 }

@@ -16,6 +16,6 @@ urlpatterns = [
     path("logout/", auth.LogoutView.as_view(), name="logout"),
     path("admin/login/", throttle.login(admin.site.login)),
     path("admin/", admin.site.urls),
-    # Browsers ask for it wherever a page, as the admin's, names no icon.
+    # Browsers ask for this if a page names no icon, as the pages of the admin do.
     path("favicon.ico", lambda _request: redirect(static("favicon.svg"))),
 ]

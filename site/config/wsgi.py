@@ -1,4 +1,4 @@
-"""The site as a WSGI application, for hosts that speak nothing newer."""
+"""The site as a WSGI application, for servers that do not know ASGI."""
 
 import os
 

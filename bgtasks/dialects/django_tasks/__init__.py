@@ -1,7 +1,7 @@
 """Django's own tasks framework: the backend that keeps its tasks in our rows.
 
-The backend is `DatabaseBackend`. This package stands above `bgtasks.calls` and may import whatever
-stands below that, and nothing of the other dialects.
+The backend is `DatabaseBackend`. This package may import `bgtasks.calls` and what stands below
+that, and never another dialect.
 """
 
 from bgtasks.dialects.django_tasks.backend import DatabaseBackend

@@ -1,8 +1,8 @@
 """A backend for Django's own tasks: ``TASKS = {"default": {"BACKEND": ".../DatabaseBackend"}}``.
 
-``@task`` functions become rows, and process_tasks runs them beside all others. Django makes the
-backend when the first task is declared, perhaps before there are models: what needs those is in
-`bgtasks.dialects.django_tasks.runs`, and imported when it is used.
+Calls of ``@task`` functions become rows, and process_tasks runs them beside all others. Django
+makes the backend when the first task is declared, and that may be before the models are loaded.
+So what needs models is in `bgtasks.dialects.django_tasks.runs`, which is imported inside functions.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from bgtasks.dialects.django_tasks.framework import (
 from bgtasks.tasks import validation
 from bgtasks.tasks.policies import Backoff, Policy
 
-# What a task's options are where neither it nor `OPTIONS` says anything. One attempt, for Django
-# promises no second one; a run that was lost with its worker is repeated all the same.
+# The options of a task for which neither its decorator nor `OPTIONS` in the setting says anything.
+# There is one attempt, because Django does not promise a second one. A run that was lost with its
+# worker is repeated all the same.
 DEFAULTS: dict[str, Any] = {
     "max_attempts": 1,
     "backoff": None,
@@ -48,7 +49,7 @@ INSTALL = 'Add "bgtasks", "background_task" in this order.'
 class DatabaseTask(Task):
     """A task of this backend, with the options that a `bgtasks.background` task has.
 
-    Those that are None are what `OPTIONS` says, and else as in `DEFAULTS`.
+    An option that is None is as `OPTIONS` in the setting says, or else as in `DEFAULTS`.
     """
 
     max_attempts: int | None = None
@@ -61,12 +62,12 @@ class DatabaseTask(Task):
 
     def __post_init__(self) -> None:
         Task.__post_init__(self)
-        if isinstance(self.get_backend(), DatabaseBackend):  # and not another by now: using()
+        if isinstance(self.get_backend(), DatabaseBackend):  # `using()` may have put in another
             _register(self)
 
     @property
     def own_options(self) -> tuple[Any, ...]:
-        """What the decorator alone can say, and no `using()`."""
+        """The options that the decorator sets and `using()` cannot change."""
         return (self.takes_context, self.cron, *(getattr(self, name) for name in DEFAULTS))
 
 
@@ -80,7 +81,7 @@ class DatabaseBackend(BaseTaskBackend):
     supports_priority = True
 
     def policy(self, task: DatabaseTask) -> Policy:
-        """What the task's options come to."""
+        """The policy of a task: its own options, those of the setting, and the defaults."""
         given = {name: self.options.get(name, default) for name, default in DEFAULTS.items()}
         own = {name: getattr(task, name) for name in DEFAULTS}
         return _policy(
@@ -90,7 +91,7 @@ class DatabaseBackend(BaseTaskBackend):
         )
 
     def validate_task(self, task: Task) -> None:
-        """Refuse what cannot be run.
+        """Refuse a task that workers could not run.
 
         Raises:
             InvalidTask
@@ -105,8 +106,13 @@ class DatabaseBackend(BaseTaskBackend):
     def enqueue(self, task: Task, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskResult:
         """Insert a row, in the caller's transaction.
 
+        Returns:
+            The result of the call. If the task is unique and a row with these arguments waits or
+            runs already, the result of that row.
+
         Raises:
-            InvalidTask: it cannot be run.
+            ImproperlyConfigured: bgtasks is not in INSTALLED_APPS.
+            InvalidTask: workers could not run it.
             NotJSON: an argument is not JSON.
         """
         self.validate_task(task)
@@ -115,7 +121,7 @@ class DatabaseBackend(BaseTaskBackend):
             raise ImproperlyConfigured(f"{NOT_INSTALLED.format(self._setting)} {INSTALL}")
         from bgtasks import calls
 
-        args, kwargs = _plain(task, args, kwargs)
+        args, kwargs = _as_json(task, args, kwargs)
         now = timezone.now()
         row = calls.submit(
             proxy,
@@ -124,10 +130,11 @@ class DatabaseBackend(BaseTaskBackend):
             run_at=task.run_after or now,
             priority=conf.as_stored(task.priority),
             queue=task.queue_name,
-            # No column is for this, and for a row that does not repeat that one means nothing.
+            # The table has no column for the time of the enqueueing. This one is free, for the row
+            # does not repeat.
             repeat_until=now,
         )
-        if row.repeat_until != now:  # it is unique, and one waits or runs
+        if row.repeat_until != now:  # the task is unique, and this row was there before
             return self.get_result(str(row.pk))
         result = _new_result(task, self.alias, str(row.pk), now, args, kwargs)
         task_enqueued.send(type(self), task_result=result)
@@ -136,10 +143,11 @@ class DatabaseBackend(BaseTaskBackend):
         return result
 
     def get_result(self, result_id: str) -> TaskResult:
-        """What became of a task.
+        """What became of a call.
 
         Raises:
-            TaskResultDoesNotExist: there is none of that id, or not any more, or no `@task`.
+            TaskResultDoesNotExist: there is nothing of that id, or not any more, or it is not the
+                id of a call of an `@task` function.
         """
         from bgtasks.dialects.django_tasks import runs
         from bgtasks.queue import outcomes
@@ -151,7 +159,7 @@ class DatabaseBackend(BaseTaskBackend):
         return found
 
     def check(self, **kwargs: Any) -> list[CheckMessage]:
-        """What is wrong with the setting."""
+        """What is wrong with the setting, for ``manage.py check``."""
         return list(self._problems())
 
     def _problems(self) -> Iterator[CheckMessage]:
@@ -180,10 +188,13 @@ def _policy(options: dict[str, Any], **more: Any) -> Policy:
 
 
 def _register(task: Any) -> Any:
-    """Make a task known to the worker; returns its proxy, None where bgtasks is not installed.
+    """Put a task into the registry, where workers find it.
+
+    Returns:
+        The registry's entry for it; None if bgtasks is not in INSTALLED_APPS.
 
     Raises:
-        InvalidTask: it cannot be a task.
+        InvalidTask: Django's own; it says why this cannot be a task.
     """
     if not apps.is_installed("bgtasks"):
         return None
@@ -195,9 +206,14 @@ def _register(task: Any) -> Any:
         raise InvalidTask(str(error)) from error
 
 
-def _plain(
+def _as_json(
     task: Task, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments as a worker will get them: what JSON makes of them.
+
+    Raises:
+        NotJSON
+    """
     plain: Any
     try:
         plain = normalize_json([list(args), dict(kwargs)])

@@ -1,4 +1,7 @@
-"""Django's tasks framework: its own from 6.0 on, before that the package that it was made of."""
+"""The names of Django's tasks framework: `django.tasks` from Django 6.0 on, else `django_tasks`.
+
+`django_tasks` is the package from which Django's framework was made.
+"""
 
 from __future__ import annotations
 

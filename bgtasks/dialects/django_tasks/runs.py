@@ -1,4 +1,4 @@
-"""The runs of Django's own tasks: what the worker calls, and what is read of them afterwards."""
+"""The runs of Django's own tasks: the functions that workers call, and the results of those."""
 
 from __future__ import annotations
 
@@ -43,18 +43,19 @@ from bgtasks.tasks.policies import Policy
 if TYPE_CHECKING:
     from bgtasks.dialects.django_tasks.backend import DatabaseTask
 
-# What stands for an attempt that ended without an exception of the task's own.
+# The exception that a result shows for an attempt in which the task itself raised nothing.
 NO_EXCEPTION = {
     Attempt.State.LOST: TaskFailed,
     Attempt.State.STOPPED: TaskFailed,
     Attempt.State.TIMED_OUT: TaskTimeout,
 }
-# Rows of which this process has said that they failed, and has not recorded it yet.
-_told: set[int] = set()
+# Ids of rows for which this process has sent `task_finished` after a failure that is not recorded
+# yet. When it is recorded, `task_failed` is sent, and must not send `task_finished` again.
+_finished_sent: set[int] = set()
 
 
 class RunError(TaskError):
-    """Why a run did not succeed. Its class is looked for among those that are imported here."""
+    """Why a run did not succeed. Its class is found only if its module is imported already."""
 
     __slots__ = ()
 
@@ -67,10 +68,15 @@ class RunError(TaskError):
 
 
 def register(task: DatabaseTask, policy: Policy) -> Any:
-    """Put a task into the registry; returns its proxy. A copy made by `using()` is there already.
+    """Put a task into the registry. A copy of it that `using()` has made is there already.
+
+    Returns:
+        The registry's entry for it.
 
     Raises:
-        InvalidTask: another one is there. `bgtasks.exceptions.InvalidTask`: it cannot be one.
+        InvalidTask: Django's own: the registry has another task of this name.
+        bgtasks.exceptions.InvalidTask: this function cannot be a task, or an option makes no
+            sense.
     """
     name = task.module_path
     proxy = upstream.tasks._tasks.get(name)
@@ -88,12 +94,14 @@ def register(task: DatabaseTask, policy: Policy) -> Any:
     function.__signature__ = _signature(task)  # type: ignore[attr-defined]
     proxy = decorator.declare(upstream.tasks, name, queue=task.queue_name, policy=policy)(function)
     proxy.django_task = task
-    signals.task_failed.connect(_tell_of_failure, dispatch_uid=f"{__name__}.failed")
+    signals.task_failed.connect(_send_finished, dispatch_uid=f"{__name__}.failed")
     return proxy
 
 
 def _refuse_other_policy(known: DatabaseTask, task: DatabaseTask, policy: Policy) -> None:
-    """A copy of a task, made by `using()`, cannot be run by the options of another backend.
+    """Refuse a copy, made by `using()`, for a backend whose options give the task another policy.
+
+    Rows carry only the task's name, so workers run all of them by the policy of the first backend.
 
     Raises:
         InvalidTask
@@ -109,12 +117,12 @@ def _refuse_other_policy(known: DatabaseTask, task: DatabaseTask, policy: Policy
 
 
 def declared(name: str) -> DatabaseTask | None:
-    """The task that rows of that name are for; None if this process knows no `@task` of it."""
+    """The `@task` of that name; None if this process knows none."""
     return getattr(upstream.tasks._tasks.get(name), "django_task", None)
 
 
 def _signature(task: DatabaseTask) -> Signature:
-    """The function's, as a call has to meet it."""
+    """The signature that the arguments of a call have to fit: without the context."""
     whole = signature(task.func)
     given = list(whole.parameters.values())[task.takes_context :]
     return whole.replace(parameters=given)
@@ -145,7 +153,8 @@ def _coroutine(task: DatabaseTask) -> Callable[..., Any]:
         try:
             value = this.checked(await task.func(*this.args, **kwargs))
         except asyncio.CancelledError:
-            raise  # out of time, or stopped with its worker, and that is not over yet
+            # It ran out of time, or its worker stops. The executor decides what comes of that.
+            raise
         except BaseException as error:
             await sync_to_async(this.failed)(error)
             raise
@@ -156,7 +165,7 @@ def _coroutine(task: DatabaseTask) -> Callable[..., Any]:
 
 
 def begin(task: DatabaseTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Run:
-    """Tell of a run that starts now."""
+    """Begin a run of a task in this worker, and send `task_started`."""
     run = Run(task, args, kwargs)
     run.send(task_started)
     return run
@@ -165,7 +174,8 @@ def begin(task: DatabaseTask, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
 class RunningResult(TaskResult):
     """The result of the run that is under way.
 
-    A claim fetches no date, so that this one is fetched when somebody asks for it.
+    `enqueued_at` is fetched from the database when it is first read: claims fetch no dates, and
+    most tasks do not read it.
     """
 
     __slots__ = ("_row",)
@@ -175,7 +185,7 @@ class RunningResult(TaskResult):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         try:
             enqueued_at = self._row.repeat_until
-        except Task.DoesNotExist:  # called off meanwhile
+        except Task.DoesNotExist:  # it was revoked while it ran
             enqueued_at = None
         object.__setattr__(self, name, enqueued_at)
         return enqueued_at
@@ -184,10 +194,8 @@ class RunningResult(TaskResult):
 class Run:
     """A run of a task in a worker, with the signals of its start and its end.
 
-    Coroutines share a connection: whose an open transaction is nobody knows.
-
     Attributes:
-        args: what the function is called with.
+        args: the positional arguments that the function is called with, the context included.
     """
 
     def __init__(self, task: DatabaseTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -196,20 +204,22 @@ class Run:
             raise RuntimeError(f"Workers run {task.module_path}. Here, use its call() or acall().")
         self._row = current.row
         self._sender = type(task.get_backend())
-        self._shares = iscoroutinefunction(task.func)
-        self._busy = _open_transactions()
+        # All coroutines share a connection. If a transaction is open there, nobody knows whose.
+        self._shares_connection = iscoroutinefunction(task.func)
+        self._open_before = _open_transactions()
         self._result = _running(task, self._row, current.started_at, args, kwargs)
         self.args = args
         if task.takes_context:
             self.args = (TaskContext(task_result=self._result), *args)
-            if self._shares:
-                _ = self._result.enqueued_at  # in the event loop it could not be fetched
+            if self._shares_connection:
+                # Fetch it now: Django allows no query in the event loop, where the function runs.
+                _ = self._result.enqueued_at
 
     def checked(self, value: Any) -> Any:
-        """What is kept of the function's return value.
+        """What is kept of the function's return value: what JSON makes of it.
 
         Raises:
-            ResultNotJSON: it cannot be kept.
+            ResultNotJSON: the value is not JSON.
         """
         if policies.of(self._row.task_name).result == "ignore":
             return None
@@ -225,21 +235,28 @@ class Run:
         return value
 
     def succeeded(self, value: Any) -> None:
-        if not self._shares and _open_transactions() - self._busy:
-            return  # the executor is about to find that too, and fails the run
+        """Send `task_finished` for a run that has returned.
+
+        Args:
+            value: what `checked` returned.
+        """
+        if not self._shares_connection and _open_transactions() - self._open_before:
+            # The task left a transaction open. The executor will find that too and fail the run.
+            return
         self._end(TaskResultStatus.SUCCESSFUL, _return_value=value)
         self.send(task_finished)
 
     def failed(self, error: BaseException) -> None:
-        """Tell of a failure, if it is the end. Call it while the exception is handled.
+        """Send `task_finished` for a run that has raised, unless the task is to run again.
 
-        Of a task that cancels itself whoever records that tells.
+        For a task that cancels itself it is sent when that is recorded. Call this while the
+        exception is handled.
         """
         if isinstance(error, Cancel | Snooze):
             return
         if executor.delay_after(self._row, error) is not None:
             return
-        _told.add(self._row.pk)
+        _finished_sent.add(self._row.pk)
         self._result.errors.append(
             RunError(
                 exception_class_path=_path(type(error)),
@@ -254,6 +271,7 @@ class Run:
             object.__setattr__(self._result, name, value)
 
     def send(self, signal: Any) -> None:
+        """Send a signal of Django's tasks framework with the result of this run."""
         receivers.send(signal, self._sender, task_result=self._result)
 
 
@@ -280,7 +298,7 @@ def _running(
         worker_ids=[*(attempt.claim for attempt in before), row.locked_by or ""],
     )
     object.__setattr__(result, "_row", row)
-    object.__delattr__(result, "enqueued_at")
+    object.__delattr__(result, "enqueued_at")  # so that __getattr__ is asked for it
     return result
 
 
@@ -293,13 +311,16 @@ def _open_transactions() -> set[str]:
     }
 
 
-def _tell_of_failure(task_id: int, completed_task: CompletedTask, **kwargs: Any) -> None:
-    """Receives `task_failed`: a row ended that was killed, called off, or never started."""
+def _send_finished(task_id: int, completed_task: CompletedTask, **kwargs: Any) -> None:
+    """Receives `task_failed`, and sends `task_finished` if the run itself could not.
+
+    That is so for a task whose process was killed, that was revoked, or that never started.
+    """
     task = declared(completed_task.task_name)
     if task is None:
         return
-    if task_id in _told:
-        _told.discard(task_id)
+    if task_id in _finished_sent:
+        _finished_sent.discard(task_id)
     elif result := read(task_id, task.backend):
         receivers.send(task_finished, type(task.get_backend()), task_result=result)
 
@@ -308,8 +329,11 @@ def _tell_of_failure(task_id: int, completed_task: CompletedTask, **kwargs: Any)
 
 
 def read(task_id: int, backend: str) -> TaskResult | None:
-    """Where a task stands; None if it never was, is none of Django's, was deleted or pruned."""
-    # In this order: a task that ends in between has left the queue, and has an outcome.
+    """The result of a call as it is now.
+
+    None if there never was such a call, if it is none of a `@task`, or if it was deleted or pruned.
+    """
+    # If it ends after the first query and before the second, neither finds it, and the third does.
     return _ended(task_id, backend) or _queued(task_id, backend) or _ended(task_id, backend)
 
 
@@ -321,7 +345,7 @@ def _queued(task_id: int, backend: str) -> TaskResult | None:
     before = _attempts(task_id, row.attempts)
     latest = _started(before[-1]) if before else None
     if row.locked_by:
-        # The row does not say when its run began: then, or somewhat later.
+        # The row does not say when its run began. This is the earliest time at which it can have.
         latest = max([row.run_at, *(attempt.ended_at for attempt in before)])
     return _result(
         row,
@@ -365,10 +389,11 @@ def _ended(task_id: int, backend: str) -> TaskResult | None:
 
 
 def _explain(result: TaskResult, outcome: Outcome, story: str) -> None:
-    """See to it that what has failed says why."""
+    """Complete the errors of a result that has failed by what its outcome says."""
     if outcome.exception and result.errors:
-        path, told = json.loads(outcome.exception)["type"], result.errors.pop().traceback
-        result.errors.append(RunError(exception_class_path=path, traceback=told))
+        # The outcome names the exception's class; in `errors` it was guessed from the traceback.
+        path, traceback = json.loads(outcome.exception)["type"], result.errors.pop().traceback
+        result.errors.append(RunError(exception_class_path=path, traceback=traceback))
     if outcome.state == Outcome.State.CANCELLED:
         error = RunError(exception_class_path=_path(TaskRevoked), traceback=story)
         result.errors.append(error)
@@ -380,7 +405,7 @@ def _result(
     args, kwargs = _arguments(row)
     worker_ids = [attempt.claim for attempt in before]
     if row.locked_by and len(worker_ids) < row.attempts:
-        worker_ids.append(row.locked_by)  # of the run under way, or the one that succeeded
+        worker_ids.append(row.locked_by)  # the run under way, or the one that succeeded
     return TaskResult(
         task=_as_enqueued(task, row, values["backend"], _run_after(row)),
         enqueued_at=row.repeat_until,
@@ -393,7 +418,7 @@ def _result(
 
 
 def _arguments(row: Task | CompletedTask) -> tuple[list[Any], dict[str, Any]]:
-    """What the row was enqueued with; nothing of one that cannot be read, and failed for that."""
+    """The arguments of a row. One that cannot be read, which is why it failed, has none here."""
     try:
         args, kwargs = codec.loads(row.task_params)
         return list(args), dict(kwargs)
@@ -403,10 +428,10 @@ def _arguments(row: Task | CompletedTask) -> tuple[list[Any], dict[str, Any]]:
 
 def _task_of(row: Task | CompletedTask) -> DatabaseTask | None:
     if row.task_name not in upstream.tasks._tasks:
-        # As the worker does, so that a process which enqueues nothing can read results too. What
-        # a row names is never imported.
+        # A process that has enqueued nothing may not have imported the tasks yet. This imports
+        # every app's `tasks` module, as workers do, and never a module that a row names.
         for _ in registry.import_task_modules():
-            pass  # the worker tells of these
+            pass  # what cannot be imported is reported by the worker
     return declared(row.task_name)
 
 
@@ -416,7 +441,10 @@ def _as_enqueued(
     backend: str,
     run_after: datetime | None = None,
 ) -> DatabaseTask:
-    """The task as it was when the row was enqueued. Not `using()`: queues may have gone since."""
+    """The task as it was when the row was enqueued.
+
+    It is not made by `using()`, which would refuse a queue that has left the setting since.
+    """
     values = {each.name: getattr(task, each.name) for each in fields(task)}
     values |= {"priority": conf.as_stored(row.priority), "backend": backend, "run_after": run_after}
     values["queue_name"] = row.queue or task.queue_name
@@ -427,14 +455,17 @@ def _as_enqueued(
 
 
 def _run_after(row: Task | CompletedTask) -> datetime | None:
-    """When it may start; not of one that was tried: then the column says something else."""
+    """The time before which a row must not start; None if there is none, or it is not known.
+
+    It is not known once the row was tried: then `run_at` is the time of the next try.
+    """
     if isinstance(row, CompletedTask) or row.attempts or row.repeat_until is None:
         return None
     return row.run_at if row.run_at > row.repeat_until else None
 
 
 def _attempts(task_id: int, most: int) -> list[Attempt]:
-    """The runs that did not succeed, the first first."""
+    """The runs that did not succeed, among the first `most`, in their order."""
     if most < 1:
         return []
     rows = Attempt.objects.using(db.alias()).filter(task_id=task_id, number__lte=most)
@@ -442,7 +473,7 @@ def _attempts(task_id: int, most: int) -> list[Attempt]:
 
 
 def _started(attempt: Attempt) -> datetime:
-    """When a run began; of one that was lost with its worker, when that was noticed."""
+    """When a run began. For one that was lost with its worker: when that was noticed."""
     return attempt.started_at or attempt.ended_at
 
 
@@ -454,7 +485,7 @@ def _errors(attempts: Sequence[Attempt]) -> list[TaskError]:
 
 
 def _path_of(attempt: Attempt) -> str:
-    """The path of the class that an attempt raised."""
+    """The path of the class of the exception that ended an attempt, as far as that is known."""
     state = Attempt.State(attempt.state)
     if state in NO_EXCEPTION:
         return _path(NO_EXCEPTION[state])
@@ -465,14 +496,18 @@ def _path(class_: type[BaseException]) -> str:
     return f"{class_.__module__}.{class_.__qualname__}"
 
 
-# In a traceback the exception is the first line that is not indented, after the frames.
+# Matches the first line of a traceback after the frames: it is not indented and names the class.
 _RAISED = re.compile(r"([\w.<>]+)(?::|$)")
 
 
-def raised(told: str) -> str | None:
-    """The path of the exception's class, from what Python prints of it."""
+def raised(traceback: str) -> str | None:
+    """The path of the class of the last exception in a traceback that Python has printed.
+
+    None if the text is no traceback. Python prints no module for a class of `builtins` or of
+    `__main__`.
+    """
     path, frames = None, True
-    for line in told.splitlines():
+    for line in traceback.splitlines():
         if line.startswith((" ", "Traceback (")):
             frames = True
         elif frames and line:

@@ -1,4 +1,4 @@
-"""``manage.py process_tasks``: the arguments."""
+"""The command ``manage.py process_tasks``, which runs a worker."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from bgtasks.worker.options import Options
 
 
 def positive(text: str) -> int:
+    """An argument that is a whole number, 1 or more."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not 1 or more")
@@ -26,9 +27,8 @@ def positive(text: str) -> int:
 
 class Command(BaseCommand):
     help = (
-        "Run the tasks that wait on the queue, until told to stop: by SIGTERM or Ctrl-C, after "
-        "which running tasks have BGTASKS_GRACE seconds (25), or what is left of them after a "
-        "second signal: none."
+        "Run the tasks that wait in the queue, until SIGTERM or Ctrl-C. Running tasks then have "
+        "BGTASKS_GRACE seconds (25) to finish. A second signal ends them at once."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -54,14 +54,14 @@ class Command(BaseCommand):
             type=float,
             default=5.0,
             metavar="S",
-            help="Seconds between looks at an empty queue (5).",
+            help="Seconds between polls of an empty queue (5).",
         )
         add(
             "--duration",
             type=float,
             default=0,
             metavar="S",
-            help="Stop after this many seconds; what runs then may finish (0: never).",
+            help="Stop after this many seconds; running tasks may finish (0: never).",
         )
         add("--drain", action="store_true", help="Stop when nothing is ready to run.")
         add(
@@ -72,12 +72,12 @@ class Command(BaseCommand):
         add(
             "--dev",
             action="store_true",
-            help="Start anew when code changes, and cut off what runs. Not in production.",
+            help="Restart when code changes, which ends running tasks. Not for production.",
         )
         add(
             "--check",
             action="store_true",
-            help="Run nothing: tell whether the database is ready and all tasks can be imported.",
+            help="Run nothing; check that the database is ready and all tasks can be imported.",
         )
 
     def handle(self, *args: Any, **given: Any) -> None:
@@ -100,7 +100,7 @@ class Command(BaseCommand):
     def _run(self, options: Options, log_std: bool, dev: bool = False) -> None:
         if dev:
             autoreload.raise_last_exception()
-        logs.speak()
+        logs.show_worker_log()
         with logs.std_to_log(log_std):
             try:
                 launch(options, fork=not dev)
@@ -108,7 +108,11 @@ class Command(BaseCommand):
                 raise CommandError(str(error)) from error
 
     def _check(self) -> None:
-        """Look at everything that the worker needs; raises CommandError with all that is wrong."""
+        """Check everything that the worker needs.
+
+        Raises:
+            CommandError: it names all that is wrong.
+        """
         problems = [str(error) for error in registry.import_task_modules()]
         try:
             self.check(databases=[alias()])
@@ -121,5 +125,8 @@ class Command(BaseCommand):
 
 
 def _queues(given: str | Sequence[str] | None) -> list[str] | None:
-    """``call_command("process_tasks", queue="a")`` hands the text over as it is."""
+    """The names of the queues; None for all.
+
+    The command line gives a list, and ``call_command("process_tasks", queue="a")`` the text.
+    """
     return [given] if isinstance(given, str) else list(given or []) or None

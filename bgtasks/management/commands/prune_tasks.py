@@ -1,4 +1,4 @@
-"""``manage.py prune_tasks``: forget what has been done, now."""
+"""The command ``manage.py prune_tasks``, which deletes old finished tasks now."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from bgtasks.queue import pruning
 
 
 def days(text: str) -> timedelta:
+    """An argument that is a number of days, 0 or more."""
     number = float(text)
     if not 0 <= number < 36500:
         raise argparse.ArgumentTypeError(f"{text} is no sensible number of days")
@@ -27,13 +28,14 @@ class Command(BaseCommand):
             "--older-than",
             type=days,
             metavar="DAYS",
-            help="This age for all states, instead of BGTASKS_RETENTION.",
+            help="Delete tasks of all states at this age, instead of BGTASKS_RETENTION.",
         )
         parser.add_argument(
             "--stock",
             type=days,
             metavar="DAYS",
-            help="Also what django-background-tasks' own worker finished this long ago.",
+            help="Also delete tasks that django-background-tasks' own worker finished this long "
+            "ago.",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -152,7 +152,7 @@ def test_attributes_that_django_does_not_know_are_kept() -> None:
 def test_what_cannot_be_kept_is_refused_by_name() -> None:
     message = secret_mail()
     message.tags = {object()}  # type: ignore[attr-defined]
-    with pytest.raises(exceptions.UnstorableMail, match="tags of a EmailMultiAlternatives") as told:
+    with pytest.raises(exceptions.UnstorableMail, match="tags of this EmailMulti") as told:
         backend(fail_silently=True).send_messages([message])
     assert not shows(str(told.value))
     assert not Mail.objects.exists()

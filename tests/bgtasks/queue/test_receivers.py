@@ -29,7 +29,7 @@ User = get_user_model()
 def _empty_and_unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Groups of any number of rows, however slow the machine."""
     Task.objects.all().delete()
-    monkeypatch.setattr(recorder, "GROUP", 60)
+    monkeypatch.setattr(recorder, "RECEIVERS_TIME", 60)
     monkeypatch.setattr(Pace, "most", 1000)
 
 

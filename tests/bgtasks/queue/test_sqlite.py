@@ -31,7 +31,7 @@ def test_endings_wait_for_a_locked_database(project: Deployment) -> None:
     with closing(sqlite3.connect(project.database.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         go.touch()
-        worker.wait_for("trying on: database is locked")
+        worker.wait_for("trying again: database is locked")
         other.execute("ROLLBACK")
     eventually(lambda: project.completed(), "recorded")
     assert len(project.ledger("begin")) == 1
@@ -47,7 +47,7 @@ def test_a_full_disk_is_waited_for(project: Deployment) -> None:
         # To the worker the disk ends where the file ends now: this is SQLite's own SQLITE_FULL.
         full = f"PRAGMA journal_mode=WAL; PRAGMA max_page_count={pages}"
         worker = project.worker("--drain", DATABASE_OPTIONS=json.dumps({"init_command": full}))
-        worker.wait_for("trying on: database or disk is full")
+        worker.wait_for("trying again: database or disk is full")
         other.execute("DROP TABLE ballast")
     assert worker.wait() == 0
     assert len(project.completed()) == 200

@@ -105,7 +105,7 @@ def test_p5_an_outage_kills_nobody(deploy: Deploy) -> None:
     project.wait_for("end", count=2)
     for worker in workers:
         # Longer than the lease: each tries to record, four times at least.
-        worker.wait_for("trying on")
+        worker.wait_for("trying again")
         mark = worker.mark()
         assert mark
     allow_connections(project, True)

@@ -29,11 +29,11 @@ class Command(BaseCommand):
 
 
 def ensure_admin() -> str:
-    """Make the account where it is missing, and say how to log in with it."""
+    """Make the account if it is missing. Returns how to log in with it."""
     users = get_user_model()._default_manager
     user = users.filter(username=USERNAME).first()
     if user is None:
-        # bulk_create sends no signals: nobody is welcomed, nothing is queued.
+        # bulk_create sends no signals, so that no welcome mail is queued.
         users.bulk_create(
             [
                 users.model(
