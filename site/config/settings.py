@@ -1,7 +1,7 @@
 """Settings, read from the environment; `.env` beside `manage.py` is read as well.
 
 Without any, the site is safe rather than handy: ``DEBUG`` is off, and a missing
-``SECRET_KEY`` stops it. ``docs/deploy.md`` lists the variables.
+``SECRET_KEY`` stops it. ``docs/operating/deploy.md`` lists the variables.
 """
 
 import os
