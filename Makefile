@@ -70,8 +70,8 @@ wheel: $(VENV)/.dev ## build bgtasks as a package of its own, into dist/
 	$(BIN)/python -m build --wheel
 
 bench: $(VENV)/.bench ## measure us and our peers side by side, and our own figures, into the docs
-	$(BIN)/python bench/drain.py --into docs/benchmarks.md --chart docs/drain.svg
-	$(BIN)/python bench/figures.py --into docs/benchmarks.md
+	$(BIN)/python bench/drain.py --into docs/internals/benchmarks.md --chart docs/internals/drain.svg
+	$(BIN)/python bench/figures.py --into docs/internals/benchmarks.md
 
 bench-web: $(VENV)/.dev ## measure how long a signup waits, all ways side by side
 	$(BIN)/python bench/web.py
