@@ -38,7 +38,7 @@ PACKAGES_ELSEWHERE = {
     "django-storages": "a storage that web server and worker share; theirs to choose",
 }
 # Where variables of the environment are read.
-READERS = ("site/config/settings.py", "tests/settings.py", "tests/needs.py", "manage.py",
+READERS = ("site/config/settings.py", "tests/settings.py", "tests/harness/needs.py", "manage.py",
            "Makefile", "Procfile", ".ci/run")  # fmt: skip
 OPERATORS = re.compile(r"[();<>|&]+")
 ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
