@@ -3,6 +3,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8000
+# What `make test` runs: on which databases, and which files or folders (all, if none is named).
+DATABASES ?= sqlite postgresql
+TESTS ?=
 BIN := $(VENV)/bin
 export PORT
 
@@ -12,7 +15,7 @@ export PORT
 LOCAL := BGTASKS_GRACE=4 HOST=127.0.0.1 SITE_URL=http://127.0.0.1:$(PORT) PATH="$(abspath $(BIN)):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types checks map chaos defects wheel bench bench-web bench-recovery clean
+.PHONY: help run test test-all lint types checks map chaos defects wheel bench bench-web bench-recovery clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -26,8 +29,16 @@ run: $(VENV)/.run .env ## start the site and its worker on http://127.0.0.1:8000
 	  [ $$code -ge 128 ] || { echo "It ended by itself. Is port $(PORT) taken? Try: make run PORT=8001"; exit 1; }
 
 test: $(VENV)/.dev ## run every test that this machine can; REQUIRE_ALL=1 fails on a skip
-	$(BIN)/python -m pytest
-	TEST_DATABASE=postgresql $(BIN)/python -m pytest
+	@for database in $(DATABASES); do \
+	  echo "The tests with $$database:"; \
+	  TEST_DATABASE=$$database $(BIN)/python -m pytest -n auto --dist loadgroup --durations=10 $(TESTS) || exit 1; \
+	done
+
+test-all: ## run the tests on every Python that is here
+	@for python in $$(PYTHON=$(PYTHON) .ci/pythons); do \
+	  version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])') || exit 1; \
+	  $(MAKE) test PYTHON=$$python VENV=.venv-$$version || exit 1; \
+	done
 
 lint: $(VENV)/.dev ## check style and format
 	$(BIN)/ruff check .
@@ -59,8 +70,8 @@ wheel: $(VENV)/.dev ## build bgtasks as a package of its own, into dist/
 	$(BIN)/python -m build --wheel
 
 bench: $(VENV)/.bench ## measure us and our peers side by side, and our own figures, into the docs
-	$(BIN)/python bench/drain.py --into docs/benchmarks.md --chart docs/drain.svg
-	$(BIN)/python bench/figures.py --into docs/benchmarks.md
+	$(BIN)/python bench/drain.py --into docs/internals/benchmarks.md --chart docs/internals/drain.svg
+	$(BIN)/python bench/figures.py --into docs/internals/benchmarks.md
 
 bench-web: $(VENV)/.dev ## measure how long a signup waits, all ways side by side
 	$(BIN)/python bench/web.py

@@ -31,8 +31,9 @@ from bench.measures import latency, parallel, throughput  # noqa: E402
 from bench.measures.rig import Bench, Skip  # noqa: E402
 from bench.page import insert  # noqa: E402
 from bench.versions import machine  # noqa: E402
-from tests import needs, settings  # noqa: E402
-from tests.bgtasks.deployment import deployments  # noqa: E402
+from tests import settings  # noqa: E402
+from tests.harness import needs  # noqa: E402
+from tests.harness.deployment import deployments  # noqa: E402
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 HEAD = [

@@ -28,8 +28,9 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "site")]
 
-from tests import needs, settings  # noqa: E402
-from tests.bgtasks.deployment import (  # noqa: E402
+from tests import settings  # noqa: E402
+from tests.harness import needs  # noqa: E402
+from tests.harness.deployment import (  # noqa: E402
     Deployment,
     children,
     deployments,

@@ -36,7 +36,8 @@ import django  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from tests import settings  # noqa: E402
-from tests.live.site import LiveSite, Mailbox, free_port  # noqa: E402
+from tests.harness.servers import Mailbox, free_port  # noqa: E402
+from tests.harness.site import LiveSite  # noqa: E402
 
 SECONDS_A_MAIL = 2
 BASELINE = ("no mail", "none")

@@ -11,13 +11,14 @@ from background_task.tasks import tasks as registry
 from django.core.files.storage import default_storage
 
 from signup.models import User
-from tests import needs, settings
-from tests.live.site import LiveSite
+from tests import settings
+from tests.harness import needs
+from tests.harness.site import LiveSite
 
 # As its entry point does where bgtasks is installed.
 pytest_plugins = ["bgtasks.pytest_plugin"]
 # These bring databases of their own: with PostgreSQL they would be the same again.
-ON_SQLITE = ["bgtasks/test_wheel.py", "bgtasks/defects", "bgtasks/test_sqlite.py"]
+ON_SQLITE = ["bgtasks/test_wheel.py", "bgtasks/defects", "bgtasks/queue/test_sqlite.py"]
 collect_ignore = ON_SQLITE if settings.DATABASE == "postgresql" else []
 
 # Fixtures that live as long as the process of the tests and take seconds to set up.

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from bench.measures.rig import Bench
-from tests.bgtasks.deployment import children
+from tests.harness.process import children
 
 
 def percentile(values: list[float], percent: int) -> float:

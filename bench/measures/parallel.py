@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from bench.measures.rig import Bench, Skip
-from tests.process import ROOT
+from tests.harness.process import ROOT
 
 
 def threads(bench: Bench) -> dict[str, float]:

@@ -14,8 +14,10 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
-from tests.bgtasks.deployment import Database, Deployment, eventually
-from tests.process import ROOT, Process
+from tests.harness.databases import Database
+from tests.harness.deployment import Deployment
+from tests.harness.process import ROOT, Process
+from tests.harness.waiting import eventually
 
 RECORD = struct.Struct("<dd")
 TASKS = "bench.project.tasks"

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from bench.measures.rig import Bench, Rig, Skip
-from tests.bgtasks.deployment import children
+from tests.harness.process import children
 
 WARM_UP = 1_000
 

@@ -21,7 +21,7 @@ from typing import ClassVar
 
 from bench import ledger
 from bench.ledger import Ledger
-from tests.bgtasks.deployment import children
+from tests.harness.process import children
 
 ROOT = Path(__file__).parents[2]
 SILENCE = 60.0  # seconds without a task after which a worker counts as stuck

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.systems.base import Peer
 from bench.systems.tables import database, postgresql_problem, settle
-from tests.bgtasks.deployment import Database
+from tests.harness.databases import Database
 
 
 class Procrastinate(Peer):

@@ -10,7 +10,8 @@ import psycopg
 
 from bench.systems.base import Peer, run
 from tests import settings
-from tests.bgtasks.deployment import Database, Deployment
+from tests.harness.databases import Database
+from tests.harness.deployment import Deployment
 
 
 def postgresql_problem() -> str | None:

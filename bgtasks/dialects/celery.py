@@ -73,7 +73,7 @@ def refuse(where: str, options: Mapping[str, Any]) -> None:
         hints = "".join(f" {HINTS[name]}" for name in options if name in HINTS)
         raise UnknownOption(
             f"{where}: {', '.join(options)} is not supported by bgtasks.dialects.celery.{hints}"
-            " The page docs/celery.md lists what is."
+            " The page docs/guides/celery.md lists what is."
         )
 
 

@@ -167,8 +167,8 @@ class Keeper:
         now = elapsed()
         if self._orphaned_at is None:
             logger.error(
-                "The supervisor of process %d is gone. The process ends. Running tasks have half "
-                "of its lease to finish.",
+                "The supervisor of process %d is gone. The process ends; its running tasks have "
+                "half of its lease to finish.",
                 os.getpid(),
             )
             self._orphaned_at = now

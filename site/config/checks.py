@@ -25,7 +25,7 @@ def local_files_beside_a_remote_database(**kwargs: Any) -> list[CheckMessage]:
             f"Uploads are stored on this machine's disk, and the database is on {host}.",
             hint="If web and worker run on different machines, the worker will not find the "
             "uploads. Set STORAGE_BACKEND and STORAGE_OPTIONS to a storage that both reach; "
-            "see docs/deploy.md. Silence this if they do share the disk.",
+            "see docs/operating/deploy.md. Silence this if they do share the disk.",
             id="site.W001",
         )
     ]

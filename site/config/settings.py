@@ -1,7 +1,7 @@
 """Settings, read from the environment; `.env` beside `manage.py` is read as well.
 
 Without any, the settings are those for production: ``DEBUG`` is off, and the site does not start
-without a ``SECRET_KEY``. ``docs/deploy.md`` lists the variables.
+without a ``SECRET_KEY``. ``docs/operating/deploy.md`` lists the variables.
 """
 
 import os

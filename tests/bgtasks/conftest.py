@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.bgtasks.deployment import Deployment, deployments
+from tests.harness.deployment import Deployment, deployments
 
 
 @pytest.fixture(scope="session")

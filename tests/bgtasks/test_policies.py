@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bgtasks.deployment import Deployment, eventually
+from tests.harness.deployment import Deployment
+from tests.harness.waiting import eventually
 
 Deploy = Callable[..., Deployment]
 

@@ -10,8 +10,9 @@ import pytest
 
 from bgtasks import AsyncResult
 from bgtasks.exceptions import UnknownResult
-from tests.bgtasks.deployment import Deployment, eventually
-from tests.process import Process
+from tests.harness.deployment import Deployment
+from tests.harness.process import Process
+from tests.harness.waiting import eventually
 
 Deploy = Callable[..., Deployment]
 

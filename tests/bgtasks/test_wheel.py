@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import subprocess
 import sys
 from email import message_from_bytes
 from email.message import Message
@@ -15,9 +14,9 @@ from zipfile import ZipFile
 import pytest
 
 import bgtasks
-from tests import needs
+from tests.harness import needs, process
 
-ROOT = Path(__file__).parents[2]
+ROOT = process.ROOT
 OURS = ("bgtasks", "background_task")
 TASKS = """
 from pathlib import Path
@@ -32,21 +31,13 @@ def write(name):
 
 
 def run(*command: str | Path, cwd: Path = ROOT, fails: bool = False) -> str:
-    """What a command that must succeed, or fail, has said."""
+    """What a command that must succeed, or fail, has printed."""
     # Nothing of the tests' own settings and paths reaches the new project.
     env = {k: v for k, v in os.environ.items() if not k.startswith(("DJANGO_", "PYTHON"))}
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env=env | {"PYTHONDONTWRITEBYTECODE": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-    )
-    assert bool(done.returncode) is fails, f"{command} ended with {done.returncode}:\n{done.stdout}"
-    return done.stdout
+    done = process.run(*command, env=env | {"PYTHONDONTWRITEBYTECODE": "1"}, cwd=cwd)
+    printed = done.stdout + done.stderr
+    assert bool(done.returncode) is fails, f"{command} ended with {done.returncode}:\n{printed}"
+    return printed
 
 
 def pip(*command: str | Path) -> str:

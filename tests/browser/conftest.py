@@ -5,12 +5,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests import needs
-from tests.process import ROOT
+from tests.harness import needs
+from tests.harness.process import ROOT
 
 SCREENSHOTS = ROOT / "var" / "screenshots"
+# Milliseconds to wait for what should appear; a machine may be busy with other tests.
+PATIENCE = 60_000
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="package")
@@ -39,7 +42,7 @@ def page(
 ) -> Iterator[Page]:
     """A page of a fresh browser profile; its last sight is kept if the test fails."""
     context: BrowserContext = browser.new_context(**context_options)
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))

@@ -10,8 +10,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests import pictures
-from tests.live.site import PASSWORD, LiveSite
+from tests.harness import pictures
+from tests.harness.site import PASSWORD, LiveSite
 
 names = (f"visitor{number}" for number in itertools.count())
 

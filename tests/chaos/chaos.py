@@ -24,9 +24,11 @@ from pathlib import Path
 
 import psycopg
 
-from tests import needs, settings
-from tests.bgtasks.deployment import Deployment, children, deployments, eventually, kill_tree
-from tests.process import Process
+from tests import settings
+from tests.harness import needs
+from tests.harness.deployment import Deployment, deployments
+from tests.harness.process import Process, children, kill_tree
+from tests.harness.waiting import eventually
 
 LEASE = 2.0
 # As the tests' settings have it: enough attempts that chance does not fail a task.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bgtasks.deployment import Deployment, deployments
 from tests.chaos.chaos import SETTINGS, Chaos
+from tests.harness.deployment import Deployment, deployments
 
 SEED = 20261121
 SECONDS = 12

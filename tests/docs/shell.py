@@ -38,7 +38,7 @@ PACKAGES_ELSEWHERE = {
     "django-storages": "a storage that web server and worker share; theirs to choose",
 }
 # Where variables of the environment are read.
-READERS = ("site/config/settings.py", "tests/settings.py", "tests/needs.py", "manage.py",
+READERS = ("site/config/settings.py", "tests/settings.py", "tests/harness/needs.py", "manage.py",
            "Makefile", "Procfile", ".ci/run")  # fmt: skip
 OPERATORS = re.compile(r"[();<>|&]+")
 ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
@@ -214,6 +214,10 @@ def _file(words: list[str]) -> None:
             assert (ROOT / word.partition("::")[0]).exists(), f"there is no file {word}"
 
 
+def _pytest(words: list[str]) -> None:
+    _file([word for before, word in zip(["", *words], words, strict=False) if before != "-k"])
+
+
 def _first_file(words: list[str]) -> None:
     _file(words[:1])
 
@@ -244,7 +248,7 @@ RULES: dict[str, Callable[[list[str]], None]] = {
     "mypy": _file,
     "pip": _pip,
     "pkill": _kill,
-    "pytest": _file,
+    "pytest": _pytest,
     "python": _python,
     "python3": _python,
     "ruff": _anything,
@@ -254,7 +258,7 @@ RULES: dict[str, Callable[[list[str]], None]] = {
 MODULES: dict[str, Callable[[list[str]], None]] = {
     "django": _manage,
     "pip": _pip,
-    "pytest": _file,
+    "pytest": _pytest,
     "uvicorn": _uvicorn,
     "venv": _anything,
 }

@@ -59,7 +59,8 @@ class Snippet:
 
 def pages() -> list[str]:
     """All pages that readers are given, from the project's folder."""
-    found = [ROOT / "README.md", ROOT / "bgtasks" / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+    at_the_top = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "bgtasks/README.md")]
+    found = [*at_the_top, *sorted(ROOT.glob("docs/**/*.md"))]
     return [path.relative_to(ROOT).as_posix() for path in found]
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests import needs, pictures
-from tests.live.site import LiveSite, Mailbox, free_port
-from tests.process import Process
+from tests.harness import needs, pictures
+from tests.harness.process import Process
+from tests.harness.servers import Mailbox, free_port
+from tests.harness.site import LiveSite
 
 JPEG = {"avatar": ("me.jpg", pictures.jpeg_with_location(orientation=6), "image/jpeg")}
 

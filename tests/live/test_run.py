@@ -12,9 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests import needs
-from tests.live.site import LiveSite, free_port
-from tests.process import ROOT, Process
+from tests.harness import needs
+from tests.harness.process import ROOT, Process
+from tests.harness.servers import free_port
+from tests.harness.site import LiveSite
 
 
 def is_alive(pid: int) -> bool:

@@ -15,8 +15,8 @@ from django.utils import timezone
 from bgtasks.models import Progress
 from signup.models import Avatar, User
 from signup.registration import replace_avatar
-from tests import pictures
 from tests.conftest import queued, run_queued, stored
+from tests.harness import pictures
 
 pytestmark = pytest.mark.django_db
 

@@ -8,7 +8,7 @@ from PIL import Image, ImageCms, ImageFile
 
 from signup import images
 from signup.models import Avatar
-from tests import pictures
+from tests.harness import pictures
 
 
 def rendered(data: bytes) -> dict[int, Image.Image]:

@@ -12,8 +12,8 @@ from django.test import Client
 
 from signup import registration
 from signup.models import Avatar, User
-from tests import pictures
 from tests.conftest import queued, stored
+from tests.harness import pictures
 
 PASSWORD = "quite-Long-99"
 

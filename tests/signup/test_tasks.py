@@ -19,8 +19,8 @@ from bgtasks.queue import progress
 from signup import files, tasks
 from signup.models import Avatar, Report, User, Work
 from signup.registration import replace_avatar
-from tests import pictures
 from tests.conftest import queued, run_queued, stored
+from tests.harness import pictures
 
 pytestmark = pytest.mark.django_db
 

@@ -116,9 +116,10 @@ def test_in_development_mails_become_files(tmp_path: Path) -> None:
 
 
 def test_any_storage_can_be_named() -> None:
-    options = {"STORAGE_BACKEND": "tests.storage.DisklessStorage", "STORAGE_OPTIONS": '{"a": 1}'}
+    backend = "tests.harness.storage.DisklessStorage"
+    options = {"STORAGE_BACKEND": backend, "STORAGE_OPTIONS": '{"a": 1}'}
     assert setting("settings.STORAGES['default']", **PRODUCTION | options) == {
-        "BACKEND": "tests.storage.DisklessStorage",
+        "BACKEND": backend,
         "OPTIONS": {"a": 1},
     }
 

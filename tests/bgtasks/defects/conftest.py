@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bgtasks.engine import STOCK, Project
+from tests.bgtasks.defects.project import STOCK, Project
+from tests.harness.databases import Database
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -18,16 +19,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    template = Project(tmp_path_factory.mktemp("template"))
-    template.migrate()
-    return template
+def template(tmp_path_factory: pytest.TempPathFactory) -> Database:
+    folder = tmp_path_factory.mktemp("template")
+    template = Project(folder, Database(folder))
+    migrated = template.manage("migrate", "--verbosity", "0")
+    assert migrated.returncode == 0, migrated.stderr
+    return template.database
 
 
 @pytest.fixture
-def project(template: Project, tmp_path: Path) -> Iterator[Project]:
-    project = Project(tmp_path)
-    project.migrate_like(template)
+def project(template: Database, tmp_path: Path) -> Iterator[Project]:
+    project = Project(tmp_path, Database(tmp_path, template))
     try:
         yield project
     finally:

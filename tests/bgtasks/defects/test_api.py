@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bgtasks.engine import Project
+from tests.bgtasks.defects.project import Project
 
 
 def test_defect_36_the_prefixed_limit_of_attempts_counts(project: Project) -> None:
@@ -21,12 +21,12 @@ def test_defect_37_a_success_after_a_failure_has_no_error(project: Project) -> N
     project.open_gate()
     project.make_due()
     project.eventually(project.completed)
-    has_error = project.run("result = CompletedTask.objects.get().has_error()")
+    has_error = project.value("result = CompletedTask.objects.get().has_error()")
     assert (has_error, project.noted("succeeded")) == (False, 1)
 
 
 def test_defect_38_two_functions_cannot_be_one_task(project: Project) -> None:
-    refused = project.run(
+    refused = project.value(
         """
         def letter(): project.note("letter")
         def parcel(): project.note("parcel")
@@ -42,7 +42,7 @@ def test_defect_38_two_functions_cannot_be_one_task(project: Project) -> None:
 
 
 def test_defect_38_a_task_looks_like_its_function(project: Project) -> None:
-    names = project.run(
+    names = project.value(
         """
         import inspect
 
@@ -82,7 +82,7 @@ def test_defect_40_printing_needs_no_log_handler(project: Project) -> None:
 
 
 def test_defect_41_the_command_runs_in_any_thread(project: Project) -> None:
-    project.run(
+    project.value(
         """
         from threading import Thread
         from django.core.management import call_command
@@ -98,14 +98,14 @@ def test_defect_41_the_command_runs_in_any_thread(project: Project) -> None:
 
 
 def test_defect_41_a_language_does_not_reach_the_next_task(project: Project) -> None:
-    project.run("project.leak_language(priority=1); project.tell_language()")
+    project.value("project.leak_language(priority=1); project.tell_language()")
     project.worker()
     project.eventually(lambda: project.noted("language"))
     assert (project.noted("leak"), project.noted("language", "en-us")) == (1, 1)
 
 
 def test_defect_43_tasks_that_fail_together_do_not_return_together(project: Project) -> None:
-    returns = project.run(
+    returns = project.value(
         """
         from unittest.mock import patch
         from django.utils import timezone

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bgtasks.engine import Project
+from tests.bgtasks.defects.project import Project
 
 HOURLY = 3600
 # Somebody opens the list, something happens, and only then they use the page's action.
@@ -48,7 +48,7 @@ def test_defect_14_a_repeating_task_past_its_limit_goes_on_as_one(project: Proje
 
 
 def test_defect_15_a_deleted_row_cannot_be_saved_back(project: Project) -> None:
-    rows = project.run(
+    rows = project.value(
         """
         from django.db import DatabaseError
 
@@ -78,12 +78,12 @@ def test_defect_15_a_repeating_task_can_delete_its_row_for_good(project: Project
 
 def test_defect_16_the_admin_unlocks_no_running_task(project: Project) -> None:
     project.add_admin()
-    assert project.run(ADMIN.format(meanwhile='row.lock("a worker")')) == ["a worker"]
+    assert project.value(ADMIN.format(meanwhile='row.lock("a worker")')) == ["a worker"]
 
 
 def test_defect_16_the_admin_brings_no_finished_task_back(project: Project) -> None:
     project.add_admin()
-    assert project.run(ADMIN.format(meanwhile="Task.objects.all().delete()")) == []
+    assert project.value(ADMIN.format(meanwhile="Task.objects.all().delete()")) == []
 
 
 def test_defect_17_a_finished_task_stays_finished_whatever_receivers_do(project: Project) -> None:
@@ -107,7 +107,7 @@ def test_defect_17_a_finished_task_stays_finished_whatever_receivers_do(project:
 
 
 def test_defect_18_a_lock_heeds_the_delay_that_was_set_meanwhile(project: Project) -> None:
-    locked = project.run(
+    locked = project.value(
         """
         from datetime import timedelta
         from django.utils import timezone
@@ -122,7 +122,7 @@ def test_defect_18_a_lock_heeds_the_delay_that_was_set_meanwhile(project: Projec
 
 
 def test_defect_19_many_who_check_for_one_make_one(project: Project) -> None:
-    rows = project.run(
+    rows = project.value(
         """
         from threading import Barrier, Thread
         from django.db import connections
@@ -146,7 +146,7 @@ def test_defect_19_many_who_check_for_one_make_one(project: Project) -> None:
 
 @pytest.mark.parametrize("action", ["CHECK_EXISTING", "RESCHEDULE_EXISTING"])
 def test_defect_19_the_row_that_waits_already_is_returned(project: Project, action: str) -> None:
-    first, again = project.run(
+    first, again = project.value(
         f"""
         action = {{"action": TaskSchedule.{action}}}
         result = [getattr(project.work(1, schedule=action), "pk", None) for _ in range(2)]
@@ -156,7 +156,7 @@ def test_defect_19_the_row_that_waits_already_is_returned(project: Project, acti
 
 
 def test_defect_19_a_call_replaces_nothing_in_another_queue(project: Project) -> None:
-    queues = project.run(
+    queues = project.value(
         """
         project.work(queue="a")
         project.work(queue="b", remove_existing_tasks=True)
@@ -167,7 +167,7 @@ def test_defect_19_a_call_replaces_nothing_in_another_queue(project: Project) ->
 
 
 def test_defect_19_a_call_finds_nothing_in_another_queue(project: Project) -> None:
-    queues = project.run(
+    queues = project.value(
         """
         project.work(queue="a")
         project.work(schedule={"action": TaskSchedule.CHECK_EXISTING})
@@ -186,7 +186,7 @@ def test_defect_20_a_lock_names_more_than_a_pid(project: Project) -> None:
 
 
 def test_defect_20_a_fork_locks_under_a_name_of_its_own(project: Project) -> None:
-    ours, forks = project.run(
+    ours, forks = project.value(
         """
         import os
 

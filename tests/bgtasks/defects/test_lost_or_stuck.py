@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.bgtasks.engine import PATIENCE, Project
+from tests.bgtasks.defects.project import PATIENCE, Project
 
 
 def raise_in_receiver(project: Project, name: str) -> None:
@@ -49,8 +49,8 @@ def test_defect_02_a_worker_with_threads_waits_for_what_they_run(project: Projec
 
 def test_defect_03_dead_locks_block_nobody(project: Project) -> None:
     project.settings = {"BACKGROUND_TASK_RUN_ASYNC": True, "BACKGROUND_TASK_ASYNC_THREADS": 2}
-    project.run("for key in range(3): project.work(key)")
-    project.execute(
+    project.value("for key in range(3): project.work(key)")
+    project.database.query(
         "UPDATE background_task SET locked_by = '999999', locked_at = datetime('now', '-2 hours') "
         "WHERE id IN (SELECT id FROM background_task LIMIT 2)"
     )
@@ -60,8 +60,8 @@ def test_defect_03_dead_locks_block_nobody(project: Project) -> None:
 
 def test_defect_04_rows_of_unknown_tasks_block_nobody(project: Project) -> None:
     project.settings = {"BACKGROUND_TASK_RUN_ASYNC": True, "BACKGROUND_TASK_ASYNC_THREADS": 2}
-    project.run("for key in range(3): project.work(key, priority=9)")
-    project.execute("UPDATE background_task SET task_name = 'gone.tasks.gone'")
+    project.value("for key in range(3): project.work(key, priority=9)")
+    project.database.query("UPDATE background_task SET task_name = 'gone.tasks.gone'")
     project.enqueue("work", "known")
     project.worker()
     project.eventually(lambda: project.noted("work", "known"))
@@ -140,7 +140,7 @@ def test_defect_10_an_app_listed_by_its_config_has_tasks(project: Project) -> No
             name = "listed"
         """,
     )
-    project.run("from listed.tasks import greet; greet()")
+    project.value("from listed.tasks import greet; greet()")
     project.worker()
     project.eventually(lambda: project.noted("greet"))
 
@@ -162,7 +162,7 @@ def test_defect_11_a_coroutine_runs(project: Project) -> None:
 
 
 def test_defect_11_a_generator_function_is_refused(project: Project) -> None:
-    refused = project.run(
+    refused = project.value(
         """
         def lazy():
             yield project.note("lazy")
@@ -180,7 +180,7 @@ def test_defect_11_a_generator_function_is_refused(project: Project) -> None:
 def test_defect_12_nobody_signals_a_process_to_list_rows(project: Project) -> None:
     """On Windows, ``os.kill(pid, 0)`` ends the process."""
     project.add_admin()
-    signalled = project.run(
+    signalled = project.value(
         """
         import os
         from unittest.mock import patch

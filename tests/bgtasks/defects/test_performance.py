@@ -6,11 +6,11 @@ import signal
 
 import pytest
 
-from tests.bgtasks.engine import PATIENCE, STOCK, Project
+from tests.bgtasks.defects.project import PATIENCE, STOCK, Project
 
 
 def test_defect_31_a_worker_finds_work_while_another_takes_five_rows(project: Project) -> None:
-    found = project.run(
+    found = project.value(
         """
         from threading import Thread
         from django.db import connection, connections
@@ -41,12 +41,12 @@ def test_defect_31_a_worker_finds_work_while_another_takes_five_rows(project: Pr
 
 
 def test_defect_32_an_idle_worker_stops_when_it_is_told_to(project: Project) -> None:
-    project.environment = {"LOG_LEVEL": "DEBUG"}
+    project.log_level = "DEBUG"
     worker = project.worker("--sleep", "3600")
     if STOCK:
         worker.wait_for("waiting for tasks")
     else:
-        project.eventually(lambda: project.execute("SELECT * FROM bgtasks_worker"))
+        project.eventually(lambda: project.database.query("SELECT * FROM bgtasks_worker"))
     assert worker.stop(signal.SIGTSTP, timeout=PATIENCE) == 0
 
 
@@ -58,9 +58,13 @@ def old(project: Project) -> Project:
     project.worker()
     project.eventually(project.completed)
     project.stop_workers()
-    project.execute("UPDATE background_task_completedtask SET run_at = datetime('now', '-1 year')")
+    project.database.query(
+        "UPDATE background_task_completedtask SET run_at = datetime('now', '-1 year')"
+    )
     if not STOCK:
-        project.execute("UPDATE bgtasks_outcome SET finished_at = datetime('now', '-1 year')")
+        project.database.query(
+            "UPDATE bgtasks_outcome SET finished_at = datetime('now', '-1 year')"
+        )
     return project
 
 
@@ -76,9 +80,9 @@ def test_defect_33_a_command_forgets_what_was_done_long_ago(old: Project) -> Non
 
 def test_defect_34_idle_threads_give_their_connections_up(project: Project) -> None:
     """Past CONN_MAX_AGE, a thread that has nothing to do has no connection to keep."""
-    project.database_url += "?conn_max_age=2"
+    project.database_options = "?conn_max_age=2"
     project.settings = {"BACKGROUND_TASK_RUN_ASYNC": True, "BACKGROUND_TASK_ASYNC_THREADS": 4}
-    project.run(f"for key in range(4): project.query_until(key, {project.gate!r})")
+    project.value(f"for key in range(4): project.query_until(key, {project.gate!r})")
     project.worker()
     project.eventually(lambda: project.noted("begin") == 4)
     project.open_gate()

@@ -5,13 +5,13 @@ Where defects 22, 23 and 27 need a worker, it runs the rows one by one in the sa
 
 from __future__ import annotations
 
-from tests.bgtasks.engine import Project
+from tests.bgtasks.defects.project import Project
 
 RUN = "while registry.run_next_task(): pass\n"
 
 
 def test_defect_21_no_delay_goes_before_the_declared_one(project: Project) -> None:
-    due = project.run(
+    due = project.value(
         """
         from django.utils import timezone
         row = project.later(schedule=0)
@@ -22,7 +22,7 @@ def test_defect_21_no_delay_goes_before_the_declared_one(project: Project) -> No
 
 
 def test_defect_21_a_delay_may_be_a_fraction_of_a_second(project: Project) -> None:
-    ahead = project.run(
+    ahead = project.value(
         """
         from django.utils import timezone
         before = timezone.now()
@@ -38,10 +38,10 @@ def test_defect_21_a_delay_may_be_a_fraction_of_a_second(project: Project) -> No
 def test_defect_22_a_retry_does_not_move_the_later_runs(project: Project) -> None:
     project.enqueue("fail_until", project.gate, repeat=3600)
     before = project.rows()[0]["run_at"]
-    project.run(RUN)
+    project.value(RUN)
     project.open_gate()
     project.make_due()
-    project.run(RUN)
+    project.value(RUN)
     (row,) = project.rows()
     assert row["attempts"] == 0
     assert row["run_at"][14:] == before[14:], "the same minute and second"
@@ -50,13 +50,13 @@ def test_defect_22_a_retry_does_not_move_the_later_runs(project: Project) -> Non
 def test_defect_23_a_repeating_task_that_fails_for_good_goes_on(project: Project) -> None:
     project.settings = {"MAX_ATTEMPTS": 1, "BACKGROUND_TASK_MAX_ATTEMPTS": 1}
     project.enqueue("fail", repeat=3600)
-    project.run(RUN)
+    project.value(RUN)
     assert len(project.completed()) == 1
     assert [row["attempts"] for row in project.rows()] == [0]
 
 
 def test_defect_24_no_run_is_enqueued_past_the_end(project: Project) -> None:
-    project.run(
+    project.value(
         """
         from datetime import timedelta
         from django.utils import timezone
@@ -70,7 +70,7 @@ def test_defect_24_no_run_is_enqueued_past_the_end(project: Project) -> None:
 
 def test_defect_25_a_year_is_caught_up_with_in_one_step(project: Project) -> None:
     """Counted: a run of the loop takes the current time once."""
-    looks = project.run(
+    looks = project.value(
         """
         from datetime import timedelta
         from unittest import mock
@@ -88,7 +88,7 @@ def test_defect_25_a_year_is_caught_up_with_in_one_step(project: Project) -> Non
 
 
 def test_defect_26_an_interval_may_be_a_timedelta(project: Project) -> None:
-    repeat = project.run(
+    repeat = project.value(
         """
         from datetime import timedelta
         try:
@@ -102,7 +102,7 @@ def test_defect_26_an_interval_may_be_a_timedelta(project: Project) -> None:
 
 
 def test_defect_26_an_interval_of_less_than_a_second_is_refused(project: Project) -> None:
-    refused = project.run(
+    refused = project.value(
         """
         try:
             project.work(repeat=0.5)
@@ -116,7 +116,7 @@ def test_defect_26_an_interval_of_less_than_a_second_is_refused(project: Project
 
 
 def test_defect_27_a_repetition_is_told_of_as_any_row(project: Project) -> None:
-    created = project.run(
+    created = project.value(
         """
         from background_task.signals import task_created
         result = []
@@ -132,7 +132,7 @@ def test_defect_27_a_repetition_is_told_of_as_any_row(project: Project) -> None:
 
 
 def test_defect_28_the_hash_stays_whatever_the_arguments(project: Project) -> None:
-    same = project.run(
+    same = project.value(
         """
         row = project.echo({1: "a", 10: "b", 9: "c"}, repeat=3600)
         before = row.task_hash
@@ -157,7 +157,7 @@ CREATORS = """
 
 
 def test_defect_35_a_creator_may_have_any_key(project: Project) -> None:
-    found = project.run(
+    found = project.value(
         CREATORS
         + """
     try:
@@ -175,7 +175,7 @@ def test_defect_35_a_creator_may_have_any_key(project: Project) -> None:
 
 
 def test_defect_35_a_creator_that_is_deleted_stays_in_the_history(project: Project) -> None:
-    kept = project.run(
+    kept = project.value(
         """
         from django.contrib.auth.models import User
         user = User.objects.create(username="a")
@@ -191,7 +191,7 @@ def test_defect_35_a_creator_that_is_deleted_stays_in_the_history(project: Proje
 
 def test_defect_42_who_may_change_a_row_cannot_choose_what_it_runs(project: Project) -> None:
     project.add_admin()
-    fields = project.run(
+    fields = project.value(
         """
         from background_task.admin import TaskAdmin
         from django.apps import apps

@@ -1,0 +1,65 @@
+"""What only a file can do: be locked, be full, be without WAL."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+
+from tests.harness.deployment import Deployment
+from tests.harness.waiting import eventually
+
+
+def test_a_locked_database_is_waited_for(project: Deployment) -> None:
+    project.run("for n in range(50): tasks.work(n)")
+    with closing(sqlite3.connect(project.database.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        # Patience of a tenth of a second, so that the worker meets the lock and not the wait.
+        options = json.dumps({"timeout": 0.1})
+        worker = project.worker("--drain", DATABASE_OPTIONS=options)
+        worker.wait_for("Waiting for the database: database is locked")
+        other.execute("ROLLBACK")
+    assert worker.wait() == 0
+    assert len(project.completed()) == 50
+
+
+def test_endings_wait_for_a_locked_database(project: Deployment) -> None:
+    go = project.folder / "go"
+    project.run(f"tasks.until('a', {str(go)!r})")
+    worker = project.worker(DATABASE_OPTIONS=json.dumps({"timeout": 0.1}))
+    project.wait_for("begin")
+    with closing(sqlite3.connect(project.database.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        go.touch()
+        worker.wait_for("trying again: database is locked")
+        other.execute("ROLLBACK")
+    eventually(lambda: project.completed(), "recorded")
+    assert len(project.ledger("begin")) == 1
+    assert project.attempts() == []
+
+
+def test_a_full_disk_is_waited_for(project: Deployment) -> None:
+    project.run("for n in range(200): tasks.work('x' * 2000 + str(n))")
+    with closing(sqlite3.connect(project.database.path, isolation_level=None)) as other:
+        other.execute("CREATE TABLE ballast (data)")
+        other.execute("INSERT INTO ballast VALUES (zeroblob(4000000))")
+        (pages,) = other.execute("PRAGMA page_count").fetchone()
+        # To the worker the disk ends where the file ends now: this is SQLite's own SQLITE_FULL.
+        full = f"PRAGMA journal_mode=WAL; PRAGMA max_page_count={pages}"
+        worker = project.worker("--drain", DATABASE_OPTIONS=json.dumps({"init_command": full}))
+        worker.wait_for("trying again: database or disk is full")
+        other.execute("DROP TABLE ballast")
+    assert worker.wait() == 0
+    assert len(project.completed()) == 200
+    assert len(project.ledger("work")) == 200
+    assert project.attempts() == []
+
+
+def test_without_wal_and_with_djangos_own_settings_it_works_too(project: Deployment) -> None:
+    project.database.query("PRAGMA journal_mode=DELETE")
+    plain = {"DATABASE_OPTIONS": json.dumps({"init_command": "", "timeout": 5})}
+    project.run("for n in range(100): tasks.work(n)", **plain)
+    project.run("for n in range(20): tasks.query(n)", **plain)
+    project.drain("--threads", "4", **plain)
+    assert len(project.completed()) == 120
+    assert project.database.query("PRAGMA journal_mode")[0]["journal_mode"] == "delete"

@@ -1,0 +1,72 @@
+"""A database of its own for a test, of the kind under test."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg.rows import dict_row
+
+from tests import settings
+
+IDLE_IN_TRANSACTION = (
+    "SELECT pid FROM pg_stat_activity "
+    "WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
+)
+
+
+class Database:
+    """A database that one test alone uses, gone when it is dropped.
+
+    Args:
+        folder: where the file of an SQLite database goes.
+        template: a database of which this one is a copy.
+    """
+
+    def __init__(self, folder: Path, template: Database | None = None) -> None:
+        self.on_postgresql = settings.DATABASE == "postgresql"
+        self.name = f"bgtasks_test_{secrets.token_hex(6)}"
+        if self.on_postgresql:
+            self.url = urlunsplit(urlsplit(settings.POSTGRES_URL)._replace(path=f"/{self.name}"))
+            copied = f'TEMPLATE "{template.name}"' if template else ""
+            self._administer(f'CREATE DATABASE "{self.name}" {copied}')
+        else:
+            self.path = folder / f"{self.name}.sqlite3"
+            self.url = f"sqlite:///{self.path}"
+            if template:
+                shutil.copy(template.path, self.path)
+
+    def _administer(self, statement: str) -> None:
+        with psycopg.connect(settings.POSTGRES_URL, autocommit=True) as connection:
+            connection.execute(statement)  # type: ignore[call-overload]
+
+    def query(self, sql: str) -> list[dict[str, Any]]:
+        if self.on_postgresql:
+            with psycopg.connect(self.url, row_factory=dict_row, autocommit=True) as connection:
+                cursor = connection.execute(sql)  # type: ignore[call-overload]
+                return cursor.fetchall() if cursor.description else []
+        with closing(sqlite3.connect(self.path, timeout=20, isolation_level=None)) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(sql)]
+
+    def is_locked(self) -> bool:
+        """Whether somebody is in the middle of a write that may keep others from writing."""
+        if self.on_postgresql:
+            return bool(self.query(IDLE_IN_TRANSACTION))
+        with closing(sqlite3.connect(self.path, timeout=0, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return True
+            connection.execute("ROLLBACK")
+            return False
+
+    def drop(self) -> None:
+        if self.on_postgresql:
+            self._administer(f'DROP DATABASE IF EXISTS "{self.name}" WITH (FORCE)')
