@@ -80,7 +80,7 @@ class Listened(Ours):
     """The same with a receiver of ``post_save`` for all models."""
 
     more: ClassVar[str] = "bench.apps.noop,bench.apps.listening.Listening"
-    promise = "The same; the receiver heard every completed row."
+    promise = "The same; the receiver is called for every completed row."
 
     def own_environment(self) -> dict[str, str]:
         return {**super().own_environment(), listening.VARIABLE: str(self.place / "heard")}
