@@ -345,7 +345,7 @@ def find(path: str) -> Any:
     if home != module_name and not home.startswith(f"{module_name}."):
         raise _forbidden(path, f"{name} is not declared in {module_name}")
     if found.__name__ == "<lambda>" if isinstance(found, FunctionType) else _task(found) is None:
-        raise _forbidden(path, f"{name} is no function but a {type(found).__name__}")
+        raise _forbidden(path, f"{name} is no function: its type is {type(found).__name__}")
     return found
 
 

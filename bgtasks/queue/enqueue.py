@@ -40,8 +40,8 @@ def _complaint(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], error:
             codec.dumps(value)
         except (TypeError, ValueError, RecursionError) as reason:
             return (
-                f"Argument {place} of {name} is a {type(value).__name__} that a row cannot carry "
-                f"({reason}). Pass what JSON knows (text, numbers, lists, dicts with text as "
+                f"Argument {place} of {name} is of type {type(value).__name__}, which a row cannot "
+                f"carry ({reason}). Pass what JSON knows (text, numbers, lists, dicts with text as "
                 "keys), a date, a time, a timedelta, a Decimal or a UUID; of a model instance its "
                 "primary key."
             )

@@ -171,8 +171,8 @@ def _encoded(row: Task, result: Any) -> str | None:
         return codec.dumps(result)
     except (TypeError, ValueError, RecursionError) as error:
         text = (
-            f"Task {row} (id {row.pk}) returned a {type(result).__name__}, which cannot be kept as "
-            f"JSON ({error})."
+            f"Task {row} (id {row.pk}) returned a value of type "
+            f"{type(result).__name__}, which cannot be kept as JSON ({error})."
         )
         if keep == "if-json":
             logger.warning("%s It is dropped.", text)

@@ -25,9 +25,9 @@ logger = logging.getLogger(__name__)
 
 # The most seconds between two reads of the slots' table. Meanwhile another worker may have changed
 # the table, or somebody the host's clock.
-LOOK = 60.0
+LOOK_EVERY = 60.0
 # Seconds until the next try if a task could not be enqueued.
-RETRY = 5.0
+RETRY_AFTER = 5.0
 # If a slot is enqueued later than this, no worker ran at its time, and a warning says so.
 LATE = timedelta(seconds=60)
 
@@ -73,7 +73,7 @@ class Cron:
         lines = {name: text for name in registry.names() if (text := policies.of(name).cron)}
         last = slots.last_slots(lines) if lines else {}
         next_: list[datetime] = []
-        wait = LOOK
+        wait = LOOK_EVERY
         for name, text in lines.items():
             enqueued = False
             try:
@@ -84,7 +84,7 @@ class Cron:
                 if isinstance(error, DatabaseError | InterfaceError) and not _database_answers():
                     raise
                 logger.exception("Task %s is not enqueued by its cron line.", name)
-                wait = RETRY
+                wait = RETRY_AFTER
             yield enqueued
         self._look_at = elapsed() + wait
         self._next = min(next_, default=None)

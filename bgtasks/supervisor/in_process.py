@@ -16,7 +16,7 @@ from bgtasks.queue import rescue
 from bgtasks.queue.claims import Claimant
 from bgtasks.supervisor.lease import Lease
 from bgtasks.supervisor.one_by_one import cannot_share
-from bgtasks.supervisor.revocations import EVERY, Revocations
+from bgtasks.supervisor.revocations import CHECK_EVERY, Revocations
 from bgtasks.worker.lane import slots_for
 from bgtasks.worker.options import Options
 from bgtasks.worker.shared_state import Marks
@@ -119,7 +119,7 @@ class InProcess:
 
     def _keep(self) -> float:
         try:
-            return min(self._lease.keep(), EVERY)
+            return min(self._lease.keep(), CHECK_EVERY)
         finally:
             if self._lease.take_rows_to_run():
                 self._poke()

@@ -9,7 +9,7 @@ from bgtasks.queue import outcomes
 from bgtasks.worker.shared_state import Marks
 
 # Seconds between two reads of the table of revocations, while a task runs.
-EVERY = 1.0
+CHECK_EVERY = 1.0
 # For how many seconds a revoked row that has not begun may still begin. A worker that has claimed
 # a row less than `STALE` seconds ago starts it without asking whether the claim still holds; see
 # `bgtasks.worker.runner`. This is somewhat more.
@@ -39,7 +39,7 @@ class Revocations:
         busy = [each for each in marks if each.busy]
         if not busy or elapsed() < self._look_at:
             return []
-        self._look_at = elapsed() + EVERY
+        self._look_at = elapsed() + CHECK_EVERY
         now = elapsed()
         self._until |= dict.fromkeys(outcomes.revoked(worker), now + PENDING)
         self._until = {row_id: until for row_id, until in self._until.items() if until > now}

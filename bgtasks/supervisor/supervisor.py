@@ -24,7 +24,7 @@ from bgtasks.queue.claims import Claimant
 from bgtasks.queue.listen import readable
 from bgtasks.supervisor.child import SIGNALS, Child
 from bgtasks.supervisor.lease import Lease
-from bgtasks.supervisor.revocations import EVERY, Revocations
+from bgtasks.supervisor.revocations import CHECK_EVERY, Revocations
 from bgtasks.tasks import policies, registry
 from bgtasks.worker.options import Options
 
@@ -252,7 +252,7 @@ class Supervisor:
             return 5.0
         if self._limited or any(child.retiring_since is not None for child in self._children):
             return 0.2
-        return EVERY
+        return CHECK_EVERY
 
     def _revoke(self) -> None:
         """Have the children end runs that were revoked. Their outcomes are written already."""

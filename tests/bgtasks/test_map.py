@@ -85,7 +85,7 @@ def test_p1_all_or_none() -> None:
 
 
 def test_what_is_not_json_is_named_before_anything_is_enqueued() -> None:
-    with pytest.raises(exceptions.NotJSON, match=r"Argument 1 of .* is a object"):
+    with pytest.raises(exceptions.NotJSON, match=r"Argument 1 of .* is of type object"):
         task.map([["a"], object()])
     assert not Task.objects.exists()
 

@@ -121,7 +121,10 @@ def test_a_result_that_is_not_json_fails_the_task_at_once_and_names_its_type(
     project.drain()
     by_name = {row["task_name"].rpartition(".")[2]: row for row in project.completed()}
     assert by_name["return_object"]["failed_at"] is not None
-    assert "returned a object, which cannot be kept" in by_name["return_object"]["last_error"]
+    assert (
+        "returned a value of type object, which cannot be kept"
+        in by_name["return_object"]["last_error"]
+    )
     assert by_name["return_object"]["attempts"] == 1
     assert by_name["return_ignored"]["failed_at"] is None
 

@@ -43,7 +43,7 @@ def test_the_hash_is_what_it_always_was() -> None:
 @pytest.mark.parametrize(
     ("arguments", "options", "named"),
     [
-        ([object()], {}, "Argument 1 of .*discard_files is a object"),
+        ([object()], {}, "Argument 1 of .*discard_files is of type object"),
         ([], {"names": 1j}, "Argument names .* is a complex"),
         ([{1: 2, "a": 3}], {}, "Argument 1 .* is a dict"),
         ([{1, 2}], {}, "Argument 1 .* is a set"),

@@ -305,7 +305,7 @@ def test_a_task_that_cannot_be_enqueued_keeps_no_other_back(
     assert sorted(steps) == [False, True], "after each task a heartbeat may be sent"
     assert last(report) == NOON - MINUTE, "undone together with the row"
     assert report.name in caplog.text
-    assert cron.due_in() <= cron_chore.RETRY
+    assert cron.due_in() <= cron_chore.RETRY_AFTER
     cron.run()
     assert (rows(report), rows(tidy)) == ([NOON], [NOON])
 

@@ -37,9 +37,9 @@ FORBIDDEN = {
     f"{APP}.tasks.missing": "is not declared in",
     f"{APP}.tasks.number": "is not declared in",
     f"{APP}.tasks.squared": "is not declared in",
-    f"{APP}.tasks.Thing": "is no function but a type",
+    f"{APP}.tasks.Thing": "is no function: its type is type",
     f"{APP}.tasks.Thing.method": "is no `tasks` module",
-    f"{APP}.tasks.cached": "is no function but a",
+    f"{APP}.tasks.cached": "is no function: its type is",
     f"{APP}.tasks.__builtins__.eval": "is no `tasks` module",
 }
 

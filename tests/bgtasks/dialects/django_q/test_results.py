@@ -46,7 +46,7 @@ def test_a_failure_is_tried_again_and_then_its_traceback_is_the_result(settings:
 def test_a_result_that_is_not_json_is_a_failure() -> None:
     task_id = async_task(f"{APP}.tasks.unkeepable")
     run_queued()
-    assert "returned a object" in result(task_id)
+    assert "returned a value of type object" in result(task_id)
     assert not fetch(task_id).success
 
 
