@@ -6,13 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.harness.databases import Database
-from tests.harness.process import ROOT, Process, kill_tree, run, state, thaw
+from tests.harness.process import ROOT, Process, kill_tree, run_python, state, thaw
 from tests.harness.waiting import eventually
 
 
@@ -45,12 +44,12 @@ class Deployment:
         }
 
     def manage(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return run(sys.executable, "-m", "django", *arguments, env=self.environment(**more))
+        return run_python("-m", "django", *arguments, env=self.environment(**more))
 
     def run(self, code: str, **more: str) -> str:
         """Run Python in the project, with its tasks as ``tasks``; returns what it prints."""
         prelude = "import django; django.setup()\nfrom tests.bgtasks.project import tasks\n"
-        done = run(sys.executable, "-c", prelude + code, env=self.environment(**more))
+        done = run_python("-c", prelude + code, env=self.environment(**more))
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -61,7 +60,7 @@ class Deployment:
             session: in a session of its own, so that a signal reaches all of it.
         """
         command = ["-m", "django", "process_tasks", "--sleep", "0.1", *arguments]
-        process = Process(*command, env=self.environment(**more), session=session)
+        process = Process(*command, env=self.environment(**more), session=session, forked=True)
         self.workers.append(process)
         return process
 

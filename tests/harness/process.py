@@ -12,6 +12,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from tests.harness import preloaded
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -31,6 +33,15 @@ def run(
     )
 
 
+def run_python(
+    *command: str, env: Mapping[str, str], cwd: Path = ROOT, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
+    """Run Python to its end, in an environment that has Django; see `preloaded`."""
+    if preloaded.CAN_FORK:
+        return preloaded.run(*command, env=env, cwd=cwd, timeout=timeout)
+    return run(sys.executable, *command, env=env, cwd=cwd, timeout=timeout)
+
+
 class Process:
     """A child with its output.
 
@@ -39,6 +50,8 @@ class Process:
         cwd: where it runs.
         session: give it a process group of its own, and send signals to all of that, as a
             terminal does.
+        forked: start it from a process that has Django imported already; see `preloaded`. It
+            reads nothing.
     """
 
     def __init__(
@@ -48,22 +61,18 @@ class Process:
         python: bool = True,
         cwd: Path = ROOT,
         session: bool = False,
+        forked: bool = False,
     ) -> None:
         self._session = session
         self._lines: list[str] = []
         self._more = threading.Condition()
-        self._popen = subprocess.Popen(
-            [sys.executable, *command] if python else command,
-            cwd=cwd,
-            start_new_session=session,
-            # As a terminal starts it, also where the tests run under nohup.
-            preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),
-            env=env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        self._popen: subprocess.Popen[str] | preloaded.Forked
+        if forked and preloaded.CAN_FORK:
+            self._popen = preloaded.start(*command, env=env, cwd=cwd, session=session)
+        else:
+            self._popen = _start(
+                *([sys.executable] if python else []), *command, env=env, cwd=cwd, session=session
+            )
         self.pid = self._popen.pid
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -117,6 +126,23 @@ class Process:
             if pipe:
                 pipe.close()
         return code
+
+
+def _start(
+    *command: str, env: Mapping[str, str], cwd: Path, session: bool
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        start_new_session=session,
+        # As a terminal starts it, also where the tests run under nohup.
+        preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def children(pid: int) -> list[int]:
