@@ -172,7 +172,9 @@ def _redirect(out: Connection, err: Connection) -> None:
 
 
 def _stream(number: int) -> io.TextIOWrapper:
-    return io.TextIOWrapper(open(number, "wb", 0, closefd=False), "utf-8", write_through=True)
+    file = open(number, "wb", 0, closefd=False)
+    errors = "strict" if number == 1 else "backslashreplace"
+    return io.TextIOWrapper(file, "utf-8", errors, write_through=True)
 
 
 def _run(command: list[str]) -> int:

@@ -44,9 +44,9 @@ def test_the_hash_is_what_it_always_was() -> None:
     ("arguments", "options", "named"),
     [
         ([object()], {}, "Argument 1 of .*discard_files is of type object"),
-        ([], {"names": 1j}, "Argument names .* is a complex"),
-        ([{1: 2, "a": 3}], {}, "Argument 1 .* is a dict"),
-        ([{1, 2}], {}, "Argument 1 .* is a set"),
+        ([], {"names": 1j}, "Argument names .* is of type complex"),
+        ([{1: 2, "a": 3}], {}, "Argument 1 .* is of type dict"),
+        ([{1, 2}], {}, "Argument 1 .* is of type set"),
     ],
 )
 def test_an_argument_that_is_not_json_is_named(

@@ -86,7 +86,7 @@ def test_what_snoozes_for_ever_is_an_endless_chain(either: None) -> None:
 
 def test_what_is_no_exception_of_the_function_is_raised_too(either: None) -> None:
     not_json()
-    with pytest.raises(exceptions.ResultNotJSON, match="a object"):
+    with pytest.raises(exceptions.ResultNotJSON, match="of type object"):
         run_pending()
     row = note("a")
     Task.objects.filter(pk=row.pk).update(task_params="[[")

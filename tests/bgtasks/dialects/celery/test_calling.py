@@ -111,7 +111,7 @@ def test_arguments_that_do_not_fit_are_refused_at_the_call() -> None:
         add.delay()
     with pytest.raises(TypeError, match="too many"):
         add.delay(1, 2, 3)
-    with pytest.raises(exceptions.NotJSON, match=r"Argument y of .*\.add is a set"):
+    with pytest.raises(exceptions.NotJSON, match=r"Argument y of .*\.add is of type set"):
         add.delay(1, y=set())
     assert not Row.objects.exists()
 

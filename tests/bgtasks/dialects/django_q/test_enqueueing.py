@@ -108,7 +108,7 @@ def test_other_options_are_refused_by_name(option: str) -> None:
 
 @queue
 def test_what_makes_no_sense_is_refused_at_the_call() -> None:
-    with pytest.raises(exceptions.NotJSON, match=r"Argument 2 of .*multiply is a set"):
+    with pytest.raises(exceptions.NotJSON, match=r"Argument 2 of .*multiply is of type set"):
         async_task(MULTIPLY, 4, set())
     for name in ("17", "x" * 256, 17):
         with pytest.raises(exceptions.InvalidOption, match="task_name"):
