@@ -172,7 +172,7 @@ def _redirect(out: Connection, err: Connection) -> None:
 
 
 def _stream(number: int) -> io.TextIOWrapper:
-    file = open(number, "wb", 0, closefd=False)
+    file = open(number, "wb", 0, closefd=False)  # noqa: SIM115  as long as the process lives
     errors = "strict" if number == 1 else "backslashreplace"
     return io.TextIOWrapper(file, "utf-8", errors, write_through=True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import httpx
 
 from tests import settings
 from tests.harness.databases import Database
-from tests.harness.process import Process, run
+from tests.harness.process import Process, run_python
 from tests.harness.servers import Mailbox
 
 PASSWORD = "quite-Long-99"
@@ -62,7 +61,7 @@ class LiveSite:
 
     def manage(self, *arguments: str) -> str:
         """Run a management command to its end, and return what it printed."""
-        done = run(sys.executable, "manage.py", *arguments, env=self.env)
+        done = run_python("manage.py", *arguments, env=self.env)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.harness.process import ROOT, run_python
+
 PRODUCTION = {
     "DOTENV": os.devnull,
     "SECRET_KEY": "x" * 60,
@@ -20,14 +20,7 @@ PRODUCTION = {
 
 def manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT") if name in os.environ}
-    return subprocess.run(
-        [sys.executable, "manage.py", *arguments],
-        cwd=ROOT,
-        env=kept | {"DOTENV": os.devnull} | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_python("manage.py", *arguments, env=kept | {"DOTENV": os.devnull} | environment)
 
 
 def setting(expression: str, **environment: str) -> object:
