@@ -25,6 +25,11 @@ collect_ignore = ON_SQLITE if settings.DATABASE == "postgresql" else []
 SET_UP_ONCE = {"site", "wheel"}
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Three processes for two cores: a good part of the time, a test waits for others."""
+    return (os.cpu_count() or 1) * 3 // 2
+
+
 def pytest_report_header() -> str:
     return f"database: {settings.DATABASE}; REQUIRE_ALL: {needs.REQUIRE_ALL}"
 

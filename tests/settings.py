@@ -36,3 +36,4 @@ else:
 STORAGES["staticfiles"]["BACKEND"] = "django.contrib.staticfiles.storage.StaticFilesStorage"
 # Straight from the source folders, as in development; tests/live collects them.
 SERVESTATIC_USE_FINDERS = True
+PASSWORD_HASHERS = ["tests.harness.hashers.QuickArgon2"]
