@@ -12,7 +12,7 @@ from django.core.files.storage import default_storage
 
 from signup.models import User
 from tests import settings
-from tests.harness import needs
+from tests.harness import flush, needs
 from tests.harness.site import LiveSite
 
 # As its entry point does where bgtasks is installed.
@@ -66,8 +66,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 @pytest.fixture(scope="session", autouse=True)
 def database_server() -> None:
     """With TEST_DATABASE=postgresql and none to be found, every test says so."""
-    if settings.DATABASE == "postgresql" and (problem := needs.postgresql_problem()):
-        needs.missing(problem)
+    if settings.DATABASE == "postgresql":
+        if problem := needs.postgresql_problem():
+            needs.missing(problem)
+        flush.delete_instead_of_truncate()
 
 
 @pytest.fixture(autouse=True)

@@ -28,6 +28,7 @@ INSTALLED_APPS = [
 ]
 BACKGROUND_TASK_RUN_ASYNC = {run_async}
 if {postgresql!r}:
+    TEST_RUNNER = "tests.harness.flush.Runner"
     url = urlsplit({postgresql!r})
     DATABASES["default"] = {{
         "ENGINE": "django.db.backends.postgresql",
