@@ -34,6 +34,7 @@ def pytest_report_header() -> str:
     return f"database: {settings.DATABASE}; REQUIRE_ALL: {needs.REQUIRE_ALL}"
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if settings.DATABASE == "postgresql" and needs.postgresql_problem() and not needs.REQUIRE_ALL:
         # One test says what is missing; as many more lines would only hide it.
