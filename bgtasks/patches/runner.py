@@ -1,7 +1,7 @@
 """The replacements for methods of upstream's runner, which runs one row at a time in this process.
 
-The workers of bgtasks do not use them. They are used by projects that have a runner of their own,
-by `process_tasks` in a test, and by whoever calls upstream's ``tasks.run_task``.
+bgtasks itself does not use them. They are used by projects that have a runner of their own, and by
+whoever calls upstream's ``tasks.run_next_task`` or ``tasks.run_task``.
 """
 
 from __future__ import annotations
@@ -9,29 +9,19 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-import time
 from typing import Any
 from weakref import WeakValueDictionary
 
 from background_task import tasks as upstream
 from background_task.exceptions import BackgroundTaskError
 from background_task.models import Task
-from django.db import (
-    DatabaseError,
-    DataError,
-    IntegrityError,
-    InterfaceError,
-    OperationalError,
-    connections,
-)
+from django.db import OperationalError
 
-from bgtasks.queue import claims, enqueue, finish, progress
+from bgtasks.queue import claims, enqueue
 from bgtasks.queue import database as db
 from bgtasks.queue.claimed_row import ClaimedRow
-from bgtasks.queue.ending import Ending
-from bgtasks.running import executor
-from bgtasks.running.run import Run, Runs, claimed_here
-from bgtasks.tasks.current import CurrentTask
+from bgtasks.running import executor, without_worker
+from bgtasks.running.run import Runs
 
 # The rows that `get_task_to_run` has claimed and that upstream's code has not yet handed to
 # `run_in_process`, by the `id()` of the instance. The claim has counted their attempt.
@@ -66,16 +56,14 @@ def set_worker_name(runner: Any, name: str) -> None:
 def get_task_to_run(runner: Any, registry: Any, queue: str | None = None) -> Task | None:
     """Claim the most urgent row that is ready. None if there is none or the database is away."""
     try:
-        claims.release_expired()
         queues = [queue] if queue else None
-        rows = claims.claim(runner.worker_name, list(registry._tasks), 1, queues)
+        row = without_worker.claim_next(runner.worker_name, list(registry._tasks), queues)
     except OperationalError as error:
         upstream.logger.warning("Failed to retrieve tasks. Database unreachable: %s", error)
         return None
-    if not rows:
-        return None
-    _counted[id(rows[0])] = rows[0]
-    return rows[0]
+    if row is not None:
+        _counted[id(row)] = row
+    return row
 
 
 def run_in_process(proxy: Any, row: Task | None = None, *args: Any, **kwargs: Any) -> None:
@@ -111,11 +99,11 @@ def run_in_process(proxy: Any, row: Task | None = None, *args: Any, **kwargs: An
         # recorded.
         params = enqueue.parameters(proxy.name, args, kwargs)
         row = Task(task_name=proxy.name, task_params=params)
-        executor.run(Run(ClaimedRow(row), proxy.task_function, None, CurrentTask(row)))
+        executor.run(Runs().of(ClaimedRow(row), proxy.task_function))
         return
     if not counted:
         claims.count_attempt(row)
-    _settle(executor.run(Runs(progress.Unattended()).of(claimed_here(row), proxy.task_function)))
+    without_worker.run(row, proxy.task_function)
 
 
 def _waiting_row(proxy: Any, args: Any, kwargs: Any) -> Task | None:
@@ -126,30 +114,6 @@ def _waiting_row(proxy: Any, args: Any, kwargs: Any) -> Task | None:
     if row is not None and claims.claim_row(row, upstream.tasks._runner.worker_name):
         return row
     return None
-
-
-def _settle(ending: Ending) -> None:
-    """Record an ending. If the database is away, wait for it."""
-    kept = None
-    while kept is None:
-        try:
-            kept = finish.record_alone(ending)
-        except (DataError, IntegrityError):
-            raise
-        except (DatabaseError, InterfaceError) as error:
-            if db.connection().in_atomic_block:
-                raise
-            upstream.logger.warning(
-                "The ending of %s waits for the database: %s", ending.row, error
-            )
-            connections.close_all()
-            time.sleep(1)
-    if not kept:
-        upstream.logger.warning(
-            "The ending of %s (id %s) is not recorded: another worker has it now.",
-            ending.row,
-            ending.row.pk,
-        )
 
 
 def run_task(registry: Any, task_name: Task | str, args: Any = None, kwargs: Any = None) -> None:

@@ -20,6 +20,7 @@ from bgtasks import conf
 from bgtasks.clock import elapsed
 from bgtasks.queue import workers
 from bgtasks.queue.database import connection, in_memory
+from bgtasks.running import without_worker
 from bgtasks.supervisor.cron import Cron
 from bgtasks.worker.options import Options
 from bgtasks.worker.wakeup import WakeUp
@@ -53,6 +54,7 @@ class OneByOne:
         self._options = options
         self._stopping = False
         self._wakeup = WakeUp()
+        self._token = upstream.tasks._runner.worker_name
         # In a test or inside a transaction only the rows are run that are there, so no cron lines.
         self._cron = Cron() if custom_runner() else None
 
@@ -91,7 +93,7 @@ class OneByOne:
     def _run(self) -> None:
         until = elapsed() + self._options.duration if self._options.duration else None
         while not self._stopping and (until is None or elapsed() < until):
-            found = self._run_next(self._options.queues or [None])
+            found = self._run_next()
             if found:
                 continue
             if self._options.drain and found is False:
@@ -102,12 +104,15 @@ class OneByOne:
             due = self._cron.due_in() if self._cron else rest
             self._wakeup.wait(max(0.0, min(self._options.sleep, rest, due)))
 
-    def _run_next(self, queues: Sequence[str | None]) -> bool | None:
+    def _run_next(self) -> bool | None:
         """Run one row. Returns whether there was one; None if the database does not answer."""
         try:
             if self._cron and self._cron.due_in() <= 0:
                 self._cron.run()
-            return any(upstream.tasks.run_next_task(queue) for queue in queues)
+            if custom_runner():
+                queues: Sequence[str | None] = self._options.queues or [None]
+                return any(upstream.tasks.run_next_task(queue) for queue in queues)
+            return without_worker.run_next(self._token, self._options.queues)
         except (OperationalError, InterfaceError) as error:
             if connection().in_atomic_block:
                 raise
@@ -116,10 +121,9 @@ class OneByOne:
             return None
 
     def _renew_locks(self, ended: threading.Event) -> None:
-        name = upstream.tasks._runner.worker_name
         while not ended.wait(conf.upstream_lock_time() / 4):
             try:
-                workers.renew_locks(name)
+                workers.renew_locks(self._token)
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("Locks are not renewed: %s", error)
             connections.close_all()

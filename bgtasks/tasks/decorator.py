@@ -190,7 +190,7 @@ def declare(
         # __dict__, which could overwrite attributes of the proxy.
         functools.update_wrapper(proxy, function, updated=())
         if not anywhere:
-            proxy._bgtasks_signature = validation.signature_of(function)
+            validation.keep_signature(proxy)
         registry._tasks[task_name] = proxy
         policies.declare(task_name, policy)
         return proxy

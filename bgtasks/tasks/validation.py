@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from inspect import (
     Signature,
@@ -14,6 +15,7 @@ from inspect import (
     signature,
 )
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from background_task import tasks as upstream
 
@@ -120,22 +122,26 @@ def check_timeout(name: str, timeout: Any) -> None:
         )
 
 
-def signature_of(function: Callable[..., Any]) -> Signature | None:
-    """The signature of a function itself, not of one that it wraps; None if it cannot be read."""
-    try:
-        return signature(function, follow_wrapped=False)
-    except (TypeError, ValueError):  # written in C
-        return None
+# What the functions of tasks take; without the tasks whose calls are not checked.
+_signatures: WeakKeyDictionary[Any, Signature] = WeakKeyDictionary()
+
+
+def keep_signature(proxy: Any) -> None:
+    """Have `check_arguments` check the calls of this task, if its signature can be read."""
+    with suppress(TypeError, ValueError):  # the function is written in C
+        _signatures[proxy] = signature(proxy.task_function, follow_wrapped=False)
 
 
 def check_arguments(proxy: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """Refuse a call whose arguments the task's function does not take.
 
+    Calls of tasks that upstream's decorator has declared are not checked, as upstream does it.
+
     Raises:
         WrongArguments: it does not.
     """
-    expected: Signature | None = proxy.__dict__.get("_bgtasks_signature")
-    if expected is None:  # it was declared by upstream's decorator, which checks no arguments
+    expected = _signatures.get(proxy)
+    if expected is None:
         return
     try:
         expected.bind(*args, **kwargs)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from background_task import tasks as stock
 from background_task.models import CompletedTask, Task
 from django.db import (
     OperationalError,
 )
 
+from bgtasks.running import without_worker
 from bgtasks.supervisor import one_by_one
 from bgtasks.supervisor.in_process import InProcess
 from bgtasks.supervisor.one_by_one import OneByOne
@@ -26,14 +26,14 @@ def test_a_drain_in_this_process_outlives_a_locked_database(
     Task.objects.all().delete()
     task(["a"])
     answers: list[Any] = [OperationalError("database is locked")]
-    run_next = stock.tasks.run_next_task
+    run_next = without_worker.run_next
 
-    def run_next_task(queue: str | None) -> bool:
+    def run_next_when_it_answers(*arguments: Any) -> bool:
         if answers:
             raise answers.pop()
-        return bool(run_next(queue))
+        return run_next(*arguments)
 
-    monkeypatch.setattr(stock.tasks, "run_next_task", run_next_task)
+    monkeypatch.setattr(without_worker, "run_next", run_next_when_it_answers)
     monkeypatch.setattr(one_by_one, "cannot_share", lambda: "this is a test")
     OneByOne(Options(drain=True, sleep=0.01)).run()
     assert CompletedTask.objects.count() == 1

@@ -16,7 +16,7 @@ from django.core.management import CommandError, call_command
 from django.db.models.signals import post_save
 from django.utils import timezone, translation
 
-from bgtasks import background
+from bgtasks import AsyncResult, background, set_progress
 from bgtasks.models import Attempt, Outcome
 from tests.bgtasks.tasks.helpers import failing, plain, ran, wrapped
 
@@ -196,6 +196,22 @@ def test_a_failure_is_told_from_where_the_tasks_own_code_begins() -> None:
     assert error.startswith("Traceback")
     assert "executor.py" not in error
     assert Attempt.objects.get().error == error
+
+
+def counting() -> None:
+    for done in range(3):
+        set_progress(done + 1, 3)
+
+
+@pytest.mark.usefixtures("empty_queue")
+@pytest.mark.parametrize("command", [False, True])
+def test_the_last_progress_of_a_task_is_kept(command: bool) -> None:
+    row = background(counting)()
+    if command:
+        call_command("process_tasks", "--drain")
+    else:
+        registry.run_next_task()
+    assert AsyncResult(row.pk).progress == (3, 3, "")
 
 
 @pytest.mark.usefixtures("empty_queue")
