@@ -287,7 +287,6 @@ def test_a_running_coroutine_is_cancelled_and_cleans_up(deploy: Deploy) -> None:
     assert {Path(f"/proc/{child}").exists() for child in children} == {True}
     assert state_of(project) == "cancelled"
     assert [row["locked_by"] is not None for row in project.rows()] == [True]
-    worker.stop()
 
 
 def test_without_a_supervisor_a_coroutine_is_cancelled_too(project: Deployment) -> None:
