@@ -10,7 +10,7 @@ import functools
 import inspect
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -63,17 +63,31 @@ MISSING = {
 }
 
 
-def refuse(where: str, options: Mapping[str, Any]) -> None:
+def refuse(
+    where: str, options: Mapping[str, Any], supported: Callable[..., Any] | Iterable[str]
+) -> None:
     """Refuse options that are not supported.
+
+    Args:
+        where: what the options were given to.
+        options: those that are not supported, with their values.
+        supported: the names of those that are, or the function that takes them by its parameters.
 
     Raises:
         UnknownOption: there are some.
     """
     if options:
+        if callable(supported):
+            parameters = inspect.signature(supported).parameters.values()
+            supported = [
+                each.name
+                for each in parameters
+                if each.default is not each.empty and each.kind is not each.POSITIONAL_ONLY
+            ]
         hints = "".join(f" {HINTS[name]}" for name in options if name in HINTS)
         raise UnknownOption(
             f"{where}: {', '.join(options)} is not supported by bgtasks.dialects.celery.{hints}"
-            " The page docs/guides/celery.md lists what is."
+            f" Supported are: {', '.join(supported)}."
         )
 
 
@@ -188,7 +202,7 @@ class Retrying:
                     "tuple of exception classes."
                 )
         others = {k: v for k, v in self.retry_kwargs.items() if k not in _RETRY_KWARGS}
-        refuse(f"retry_kwargs of task {name}", others)
+        refuse(f"retry_kwargs of task {name}", others, _RETRY_KWARGS)
         for option, value in {
             "retry_backoff": self.retry_backoff,
             "retry_backoff_max": self.retry_backoff_max,
@@ -210,7 +224,7 @@ class Retrying:
         return given
 
 
-_RETRY_KWARGS = {"max_retries", "countdown"}
+_RETRY_KWARGS = ("max_retries", "countdown")
 
 
 def _check_seconds(name: str, option: str, value: Any) -> None:
@@ -350,7 +364,7 @@ class Task(_Types):
             TypeError: the function does not take such arguments.
             UnknownOption: an option of Celery's that is not supported.
         """
-        refuse(f"apply_async() of {self.name}", others)
+        refuse(f"apply_async() of {self.name}", others, Task.apply_async)
         args, kwargs = tuple(args or ()), dict(kwargs or {})
         try:
             self._signature.bind(*self._first, *args, **kwargs)
@@ -473,7 +487,7 @@ class Task(_Types):
             UnknownOption: an option of Celery's that is not supported, or other arguments than
                 this run's.
         """
-        refuse(f"retry() of {self.name}", others)
+        refuse(f"retry() of {self.name}", others, Task.retry)
         request = self.request
         self._refuse_other_arguments(request, args, kwargs)
         if request.called_directly:
@@ -495,7 +509,7 @@ class Task(_Types):
             others["other args"] = args
         if kwargs is not None and dict(kwargs) != dict(request.kwargs):
             others["other kwargs"] = kwargs
-        refuse(f"retry() of {self.name}", others)
+        refuse(f"retry() of {self.name}", others, Task.retry)
 
     def _delay(self, eta: datetime | None, countdown: float | None) -> float | timedelta:
         if eta is None:
@@ -519,12 +533,13 @@ class Task(_Types):
         meta = meta or {}
         others |= {} if state == PROGRESS else {f"state {state}": state}
         others |= {f"meta {key!r}": meta[key] for key in meta if key not in _META}
-        refuse(f"update_state() of {self.name}", others)
+        supported = [f"state {PROGRESS}", *(f"meta {key!r}" for key in _META)]
+        refuse(f"update_state() of {self.name}", others, supported)
         if (task := self._current()) is not None and not self.request.called_directly:
             task.set_progress(meta.get("current", 0), meta.get("total"), meta.get("status", ""))
 
 
-_META = {"current", "total", "status"}
+_META = ("current", "total", "status")
 
 
 def _retries(task: CurrentTask | None) -> int:
@@ -583,7 +598,7 @@ def shared_task(
         InvalidTask: this function cannot be a task, or an option makes no sense.
         UnknownOption: an option of Celery's that is not supported.
     """
-    refuse("@shared_task", others)
+    refuse("@shared_task", others, shared_task)
     retrying = Retrying(
         autoretry_for=autoretry_for,
         dont_autoretry_for=dont_autoretry_for,

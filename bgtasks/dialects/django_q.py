@@ -147,7 +147,7 @@ def _options(kwargs: dict[str, Any], q_options: Mapping[str, Any]) -> dict[str, 
     if others:
         raise UnknownOption(
             f"async_task(): {', '.join(others)} is not supported by bgtasks.dialects.django_q. "
-            "The page docs/guides/django-q.md lists what is."
+            f"Supported are: {', '.join(SUPPORTED)}."
         )
     return {name: kwargs.pop(name) for name in SUPPORTED if name in kwargs} | dict(q_options)
 

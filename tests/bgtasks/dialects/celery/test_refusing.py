@@ -37,6 +37,15 @@ def test_other_options_of_a_call_are_refused_by_name(option: str) -> None:
     assert not Row.objects.exists()
 
 
+@declaring
+def test_a_refusal_names_the_options_that_are_supported() -> None:
+    options = "args, kwargs, countdown, eta, expires, queue, priority, time_limit"
+    with pytest.raises(exceptions.UnknownOption, match=f"Supported are: {options}.$"):
+        add.apply_async([1], link=None)
+    with pytest.raises(exceptions.UnknownOption, match="Supported are: bind, name, autoretry_for"):
+        shared_task(typing=True)(len)
+
+
 @pytest.mark.parametrize("name", sorted(celery.MISSING))
 def test_signatures_are_refused_by_name(name: str) -> None:
     with pytest.raises(exceptions.UnknownOption, match=rf"{name}\(\) of a task is not supported"):
