@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +23,8 @@ def test_a_batch_is_claimed_by_one_statement(django_assert_num_queries: Any) -> 
     made = rows(40)
     frontier = Frontier([task.name])
     assert len(frontier.take(TOKEN, 10)) == 10
+    # On a busy machine, so much time may pass between two claims that the levels are read anew.
+    frontier._read_levels_at = math.inf
     with django_assert_num_queries(1):
         taken = frontier.take(TOKEN, 20)
     assert [row.pk for row in taken] == [row.pk for row in made[10:30]]
