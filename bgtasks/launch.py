@@ -14,6 +14,7 @@ from bgtasks import checks
 from bgtasks.exceptions import BgtasksError, NotMigrated, TaskModuleError
 from bgtasks.models import Worker
 from bgtasks.queue.database import alias, connection
+from bgtasks.running import copies
 from bgtasks.supervisor import in_process, one_by_one
 from bgtasks.tasks import registry
 from bgtasks.worker.options import Options
@@ -100,8 +101,16 @@ def _run_here(runner: one_by_one.OneByOne | in_process.InProcess) -> None:
     names = ("SIGTERM", "SIGINT", "SIGTSTP")
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     before = {number: signal.signal(number, runner.stop) for number in numbers}
+
+    def restore_ours() -> None:
+        """In a copy that a task has forked, undo our handlers, but not those of tasks."""
+        for number, handler in before.items():
+            if signal.getsignal(number) == runner.stop:
+                signal.signal(number, handler)
+
     try:
-        runner.run()
+        with copies.abandoning(restore_ours):
+            runner.run()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -115,6 +115,10 @@ class Lease:
         workers.deregister(self.name)
         self._presence.let_go()
 
+    def abandon(self) -> None:
+        """Have this process, which is a copy of a worker's, hold no proof that the worker lives."""
+        self._presence.abandon()
+
     def keep(self) -> float:
         """Send a heartbeat and do the chores, as far as they are due. Errors are logged.
 

@@ -166,7 +166,9 @@ class Supervisor:
         self._limited = any(policies.of(name).limit for name in registry.names())
         claimant = Claimant(self._lease.name, next(self._numbers))
         try:
-            child = Child.fork(claimant, self._options, self._children, self._slow)
+            child = Child.fork(
+                claimant, self._options, self._children, self._slow, self._lease.abandon
+            )
         except OSError as error:
             logger.error("Cannot start a child: %s. Trying again.", error)
             self._spawn_at = elapsed() + LONGEST_WAIT
@@ -181,9 +183,8 @@ class Supervisor:
             if status is None:
                 continue
             if os.WIFSTOPPED(status):
-                # It holds rows and cannot run them.
                 logger.warning("Child %d was stopped by a signal; ending it.", child.pid)
-                child.end()
+                child.end_stopped(os.WSTOPSIG(status))
                 continue
             self._children.remove(child)
             self._dead.append((child, child.story(status)))
@@ -397,7 +398,7 @@ def _rescue(child: Child, story: str, lease: Lease) -> int:
         story,
         begun=child.marks.begun(),
         timed_out=child.timed_out,
-        stopped=child.ended,
+        stopped=child.ended and not child.stopped_by,
     ):
         count += rows
         lease.pulse()

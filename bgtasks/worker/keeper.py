@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 
 from django.db import DatabaseError, InterfaceError, connections
 
@@ -174,6 +175,8 @@ class Keeper:
             self._orphaned_at = now
             self._stopping = True
         if now - self._orphaned_at > conf.lease() / 2:
+            if os.getpgrp() == os.getpid():  # what its tasks have started ends with it
+                os.killpg(os.getpid(), signal.SIGKILL)
             os._exit(1)
 
     def _database_is_away(self, error: Exception) -> None:
