@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
@@ -18,6 +20,7 @@ from background_task.models import Task
 logger = logging.getLogger(__name__)
 
 _abandon: list[Callable[[], None]] = []
+_here = threading.local()  # while this thread forks: which signals it had blocked before
 
 
 @contextmanager
@@ -35,15 +38,29 @@ def abandoning(*callbacks: Callable[[], None]) -> Iterator[None]:
                 _abandon.remove(callback)
 
 
+def _before() -> None:
+    """Block all signals: one that reached a copy before it has its own handlers would be lost."""
+    if _abandon:
+        _here.mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
+def _in_parent() -> None:
+    if (mask := _here.__dict__.pop("mask", None)) is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _in_copy() -> None:
     callbacks = list(_abandon)
     _abandon.clear()
-    for callback in callbacks:
-        callback()
+    try:
+        for callback in callbacks:
+            callback()
+    finally:
+        _in_parent()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_copy)
+    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_copy)
 
 
 def end_if_copied(pid: int, row: Task) -> None:

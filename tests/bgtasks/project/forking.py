@@ -115,7 +115,8 @@ PROGRAM = [sys.executable, "-c", "import time; time.sleep(3600)"]
 
 @background
 def run_a_program(key: object, own_session: bool = False) -> None:
-    with subprocess.Popen(PROGRAM, start_new_session=own_session) as program:
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(PROGRAM, start_new_session=own_session, **silent) as program:
         note("program", program.pid)
 
 
