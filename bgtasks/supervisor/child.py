@@ -29,7 +29,16 @@ CRASHED = 70  # EX_SOFTWARE of sysexits.h
 # The signals that the parent handles. A child handles only SIGTERM of them.
 SIGNALS = [
     getattr(signal, name)
-    for name in ("SIGTERM", "SIGINT", "SIGTSTP", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCHLD")
+    for name in (
+        "SIGTERM",
+        "SIGINT",
+        "SIGTSTP",
+        "SIGHUP",
+        "SIGUSR1",
+        "SIGUSR2",
+        "SIGALRM",
+        "SIGCHLD",
+    )
     if hasattr(signal, name)
 ]
 
@@ -233,7 +242,8 @@ def _live(
         for number in SIGNALS:
             signal.signal(number, _leave_it_to_the_parent)
         signal.signal(signal.SIGTERM, worker.stop)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in (signal.SIGALRM, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         with copies.abandoning(abandon, partial(_default_signals, worker)):
             code = 0 if worker.run() else 1
