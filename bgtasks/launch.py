@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 import threading
 from contextlib import suppress
 
@@ -11,7 +12,7 @@ from django.db import DatabaseError, connections
 from django.utils import autoreload
 
 from bgtasks import checks
-from bgtasks.exceptions import BgtasksError, NotMigrated, TaskModuleError
+from bgtasks.exceptions import BgtasksError, GreenThreads, NotMigrated, TaskModuleError
 from bgtasks.models import Worker
 from bgtasks.queue.database import alias, connection
 from bgtasks.running import copies
@@ -31,12 +32,14 @@ def launch(options: Options, fork: bool = True) -> None:
 
     Raises:
         NotMigrated: the tables are not there.
+        GreenThreads: a task is a coroutine, and gevent or eventlet has replaced the threads here.
     """
     for error in registry.import_task_modules():
         plain = isinstance(error.__cause__, SyntaxError | BgtasksError)
         logger.error("%s", error, exc_info=None if plain else error.__cause__)
         if not fork:
             _watch(error)
+    _require_threads()
     require_tables()
     if reason := one_by_one.cannot_share():
         note = logger.warning if one_by_one.custom_runner() else logger.debug
@@ -66,6 +69,32 @@ def _watch(error: TaskModuleError) -> None:
 
     with suppress(Exception):
         autoreload.check_errors(fail)()
+
+
+def _require_threads() -> None:
+    """Check that the event loop of coroutines can have a thread of its own, if there are any.
+
+    Raises:
+        GreenThreads: it cannot.
+    """
+    coroutines = [name for name in registry.names() if registry.is_coroutine(name)]
+    if coroutines and (library := _patched_by()):
+        raise GreenThreads(
+            f"{library} has replaced the threads of this process, and the event loop of "
+            f"`async def` tasks cannot run beside that. {coroutines[0]} is such a task. Do not call "
+            f"the monkey patching of {library} in the worker: with --threads, and with coroutines, "
+            "it runs as many tasks at a time without that."
+        )
+
+
+def _patched_by() -> str:
+    """The library that has replaced Python's threads by green ones; an empty text if none has."""
+    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    if gevent and gevent.is_module_patched("threading"):
+        return "gevent"
+    if eventlet and eventlet.is_monkey_patched("thread"):
+        return "eventlet"
+    return ""
 
 
 def require_tables() -> None:

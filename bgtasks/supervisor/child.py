@@ -14,9 +14,11 @@ from types import FrameType
 
 from django.db import connections
 
+from bgtasks import logs
 from bgtasks.clock import elapsed
 from bgtasks.queue.claims import Claimant
 from bgtasks.running import copies
+from bgtasks.signals import worker_started
 from bgtasks.worker.lane import slots_for
 from bgtasks.worker.options import Options
 from bgtasks.worker.shared_state import Marks
@@ -245,6 +247,8 @@ def _live(
         for number in (signal.SIGALRM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        if not worker_started.receivers:  # one of them may start the project's log anew
+            logs.show_what_no_listener_logs()
         with copies.abandoning(abandon, partial(_default_signals, worker)):
             code = 0 if worker.run() else 1
     except BaseException:

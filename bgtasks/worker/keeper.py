@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import DatabaseError, InterfaceError, connections, reset_queries
 
 from bgtasks import conf
 from bgtasks.clock import elapsed
@@ -83,6 +83,7 @@ class Keeper:
             if not self._stopping:
                 self._claiming.claim()
             self._tries = 0
+            reset_queries()  # with DEBUG, Django keeps each statement
         except (DatabaseError, InterfaceError) as error:
             self._database_is_away(error)
 
