@@ -81,9 +81,9 @@ def _require_threads() -> None:
     if coroutines and (library := _patched_by()):
         raise GreenThreads(
             f"{library} has replaced the threads of this process, and the event loop of "
-            f"`async def` tasks cannot run beside that. {coroutines[0]} is such a task. Do not call "
-            f"the monkey patching of {library} in the worker: with --threads, and with coroutines, "
-            "it runs as many tasks at a time without that."
+            f"`async def` tasks cannot run beside that. {coroutines[0]} is such a task. Do not "
+            f"call the monkey patching of {library} in the worker: with --threads, and with "
+            "coroutines, it runs as many tasks at a time without that."
         )
 
 
