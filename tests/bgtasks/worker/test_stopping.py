@@ -62,17 +62,14 @@ def test_a_second_signal_ends_it_at_once(deploy: Deploy, second: str, after: flo
     project.run("tasks.until(1, '/nowhere')")
     worker = project.worker()
     project.wait_for("begin")
-    first_at = time.monotonic()
     os.kill(worker.pid, signal.SIGTERM)
-
-    def signal_again() -> bool:
-        # Sooner, another signal would count as the first one, which two may have passed on.
-        if time.monotonic() - first_at > after:
-            os.kill(worker.pid, getattr(signal, second))
-        return not lock_holder(project)
-
-    eventually(signal_again, "handed back")
+    # Sooner, the second signal would count as the first one, which two may have passed on.
+    not_before = time.monotonic() + after
+    worker.wait_for("is stopping")
+    eventually(lambda: time.monotonic() > not_before, "another signal")
+    os.kill(worker.pid, getattr(signal, second))
     assert worker.wait() == 0
+    assert lock_holder(project) == []
     assert [attempt["state"] for attempt in project.attempts()] == ["stopped"]
 
 
