@@ -123,6 +123,10 @@ class TaskTimeout(BgtasksError, TimeoutError):
     """A task ran longer than it may."""
 
 
+class GreenThreads(BgtasksError, RuntimeError):
+    """The process has green threads, beside which no event loop can run."""
+
+
 class UnknownOption(BgtasksError, TypeError):
     """An option is not supported. It is refused, because without it something else would run."""
 

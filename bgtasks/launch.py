@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 import threading
 from contextlib import suppress
 
@@ -11,9 +12,10 @@ from django.db import DatabaseError, connections
 from django.utils import autoreload
 
 from bgtasks import checks
-from bgtasks.exceptions import BgtasksError, NotMigrated, TaskModuleError
+from bgtasks.exceptions import BgtasksError, GreenThreads, NotMigrated, TaskModuleError
 from bgtasks.models import Worker
 from bgtasks.queue.database import alias, connection
+from bgtasks.running import copies
 from bgtasks.supervisor import in_process, one_by_one
 from bgtasks.tasks import registry
 from bgtasks.worker.options import Options
@@ -30,12 +32,14 @@ def launch(options: Options, fork: bool = True) -> None:
 
     Raises:
         NotMigrated: the tables are not there.
+        GreenThreads: a task is a coroutine, and gevent or eventlet has replaced the threads here.
     """
     for error in registry.import_task_modules():
         plain = isinstance(error.__cause__, SyntaxError | BgtasksError)
         logger.error("%s", error, exc_info=None if plain else error.__cause__)
         if not fork:
             _watch(error)
+    _require_threads()
     require_tables()
     if reason := one_by_one.cannot_share():
         note = logger.warning if one_by_one.custom_runner() else logger.debug
@@ -65,6 +69,32 @@ def _watch(error: TaskModuleError) -> None:
 
     with suppress(Exception):
         autoreload.check_errors(fail)()
+
+
+def _require_threads() -> None:
+    """Check that the event loop of coroutines can have a thread of its own, if there are any.
+
+    Raises:
+        GreenThreads: it cannot.
+    """
+    coroutines = [name for name in registry.names() if registry.is_coroutine(name)]
+    if coroutines and (library := _patched_by()):
+        raise GreenThreads(
+            f"{library} has replaced the threads of this process, and the event loop of "
+            f"`async def` tasks cannot run beside that. {coroutines[0]} is such a task. Do not "
+            f"call the monkey patching of {library} in the worker: with --threads, and with "
+            "coroutines, it runs as many tasks at a time without that."
+        )
+
+
+def _patched_by() -> str:
+    """The library that has replaced Python's threads by green ones; an empty text if none has."""
+    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    if gevent and gevent.is_module_patched("threading"):
+        return "gevent"
+    if eventlet and eventlet.is_monkey_patched("thread"):
+        return "eventlet"
+    return ""
 
 
 def require_tables() -> None:
@@ -100,8 +130,16 @@ def _run_here(runner: one_by_one.OneByOne | in_process.InProcess) -> None:
     names = ("SIGTERM", "SIGINT", "SIGTSTP")
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     before = {number: signal.signal(number, runner.stop) for number in numbers}
+
+    def restore_ours() -> None:
+        """In a copy that a task has forked, undo our handlers, but not those of tasks."""
+        for number, handler in before.items():
+            if signal.getsignal(number) == runner.stop:
+                signal.signal(number, handler)
+
     try:
-        runner.run()
+        with copies.abandoning(restore_ours):
+            runner.run()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import queue
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging.handlers import QueueHandler
 from typing import TextIO
 
 # The logger for what tasks print has upstream's name, because projects have configured that.
@@ -25,6 +28,41 @@ def show_worker_log() -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         worker_log.addHandler(handler)
         worker_log.setLevel(logging.INFO)
+
+
+def show_what_no_listener_logs() -> None:
+    """After a fork: show our log on stderr too, if it goes into a queue that no thread reads here.
+
+    A `QueueHandler` puts records into a queue, and a thread of its `QueueListener` takes them out.
+    That thread runs in the parent only.
+    """
+    names = ("bgtasks", "background_task")
+    queued = [name for name in names if any(map(_fills_a_queue, _handlers(name)))]
+    for name in queued:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logging.getLogger(name).addHandler(handler)
+    if queued:
+        logging.getLogger("bgtasks").warning(
+            "The project logs by a QueueHandler, whose listener does not run in this process "
+            "(%d): no thread survives a fork. What tasks log here is lost; what bgtasks logs is on "
+            "stderr. Start a listener when bgtasks.signals.worker_started is sent.",
+            os.getpid(),
+        )
+
+
+def _handlers(name: str) -> Iterator[logging.Handler]:
+    """All handlers that get the records of a logger."""
+    found: logging.Logger | None = logging.getLogger(name)
+    while found:
+        yield from found.handlers
+        found = found.parent if found.propagate else None
+
+
+def _fills_a_queue(handler: logging.Handler) -> bool:
+    """Whether a handler puts records into a queue of this process; one of others is read there."""
+    queues = (queue.Queue, queue.SimpleQueue)
+    return isinstance(handler, QueueHandler) and isinstance(handler.queue, queues)
 
 
 class LogStream(io.TextIOBase):

@@ -1,4 +1,4 @@
-"""The signals of a task, those of django-background-tasks; the docs say when each is sent."""
+"""The signals of a task, those of django-background-tasks, and one of ours; see the docs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from background_task.signals import (
     task_started,
     task_successful,
 )
+from django.dispatch import Signal
+
+# Sent in each process that runs tasks, before its first one: after the fork, where threads that the
+# project has started before do not run. The sender is `bgtasks.worker.worker.Worker`.
+worker_started = Signal()
 
 __all__ = [
     "task_created",
@@ -20,4 +25,5 @@ __all__ = [
     "task_rescheduled",
     "task_started",
     "task_successful",
+    "worker_started",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -35,6 +36,7 @@ from bgtasks.queue import receivers
 from bgtasks.queue.claimed_row import ClaimedRow
 from bgtasks.queue.ending import Ending, stopped_run
 from bgtasks.results import AsyncResult
+from bgtasks.running import copies, programs
 from bgtasks.running.isolation import Surroundings, tidy_shared
 from bgtasks.running.run import Run
 from bgtasks.serialize import codec, remote_errors
@@ -74,9 +76,11 @@ def _run(run: Run, around: Surroundings) -> Ending:
         args, kwargs = arguments(run.claimed)
         context = around.context()
         context.run(current.enter, run.task)
+        pid = os.getpid()
         try:
             result = context.run(_call, run.function, args, kwargs, run.limit)
         finally:
+            copies.end_if_copied(pid, row)
             leaks = around.leave()
         if leaks:
             raise LeakedTransaction(_complaint(row, leaks))
@@ -137,7 +141,11 @@ async def _run_coroutine(run: Run, cancellation: Cancellation) -> Ending:
         current.enter(run.task)  # in the context of this asyncio task, which no other task has
         translation.deactivate()
         timezone.deactivate()
-        result = await _cancelled_in_time(run.function(*args, **kwargs), run.limit)
+        pid = os.getpid()
+        try:
+            result = await _cancelled_in_time(run.function(*args, **kwargs), run.limit)
+        finally:
+            copies.end_if_copied(pid, row)
         ending = _succeeded(row, result)
     except asyncio.CancelledError as error:
         if cancellation.why:
@@ -246,20 +254,19 @@ def _call(
 
 
 async def _cancelled_in_time(result: Awaitable[Any], limit: float | None) -> Any:
-    """Await the result; after ``limit`` seconds, cancel it.
+    """Await the result; after ``limit`` seconds, if there is a limit, cancel it.
 
     Raises:
         TaskTimeout: it took longer than ``limit`` seconds.
     """
-    if limit is None:
-        return await result
-    try:
-        async with asyncio.timeout(limit) as timeout:
-            return await result
-    except TimeoutError:
-        if not timeout.expired():
-            raise
-        raise TaskTimeout(f"It ran longer than {limit:g} s and was cancelled.") from None
+    with programs.killed_if_cancelled():
+        try:
+            async with asyncio.timeout(limit) as timeout:
+                return await result
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            raise TaskTimeout(f"It ran longer than {limit:g} s and was cancelled.") from None
 
 
 def failed(row: Task, error: BaseException) -> Ending:

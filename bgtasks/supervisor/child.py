@@ -7,14 +7,18 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 
 from django.db import connections
 
+from bgtasks import logs
 from bgtasks.clock import elapsed
 from bgtasks.queue.claims import Claimant
+from bgtasks.running import copies
+from bgtasks.signals import worker_started
 from bgtasks.worker.lane import slots_for
 from bgtasks.worker.options import Options
 from bgtasks.worker.shared_state import Marks
@@ -27,7 +31,16 @@ CRASHED = 70  # EX_SOFTWARE of sysexits.h
 # The signals that the parent handles. A child handles only SIGTERM of them.
 SIGNALS = [
     getattr(signal, name)
-    for name in ("SIGTERM", "SIGINT", "SIGTSTP", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCHLD")
+    for name in (
+        "SIGTERM",
+        "SIGINT",
+        "SIGTSTP",
+        "SIGHUP",
+        "SIGUSR1",
+        "SIGUSR2",
+        "SIGALRM",
+        "SIGCHLD",
+    )
     if hasattr(signal, name)
 ]
 
@@ -46,6 +59,8 @@ class Child:
         timed_out: the overdue rows for which the parent has killed it, with their limits in
             seconds; 0 for one that was revoked.
         ended: whether the parent has killed it. If so, its other tasks are not suspected of it.
+        stopped_by: the number of the signal that has stopped it, for which the parent has killed
+            it; 0 if it was not stopped.
         failed: whether it ended with another status than 0.
     """
 
@@ -58,12 +73,18 @@ class Child:
         self.retiring_since: float | None = None
         self.timed_out: dict[int, float] = {}
         self.ended = False
+        self.stopped_by = 0
         self.failed = False
         self._pipe = pipe
 
     @classmethod
     def fork(
-        cls, claimant: Claimant, options: Options, siblings: Iterable[Child], slow: bool
+        cls,
+        claimant: Claimant,
+        options: Options,
+        siblings: Iterable[Child],
+        slow: bool,
+        abandon: Callable[[], None],
     ) -> Child:
         """Start a child. This returns in the parent only.
 
@@ -72,6 +93,7 @@ class Child:
             options: the options of ``process_tasks``.
             siblings: the other living children.
             slow: whether it is to pause between tasks (SIGUSR2).
+            abandon: what a copy of the child calls that a task forks.
 
         Raises:
             OSError: there is no memory for it, or there are too many processes.
@@ -96,19 +118,35 @@ class Child:
                 # closed. So no other process than the parent may have one open.
                 for pipe in (writer, *(sibling._pipe for sibling in siblings)):
                     os.close(pipe)
-                _live(claimant, marks, options, reader)
+                _live(claimant, marks, options, reader, abandon)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             os.close(reader)
         return cls(claimant, pid, writer, marks)
 
     def wait(self) -> int | None:
-        """Its status, as `os.waitpid` gives it, if it has ended or was stopped; None if it runs."""
+        """Its status, as `os.waitpid` gives it, if it has ended or was stopped; None if it runs.
+
+        If it has ended, what its tasks have started is killed.
+        """
         try:
+            if self._has_ended():
+                self._kill_group()
             pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
         except ChildProcessError:  # other code of this process has waited for it
             return 0
         return status if pid else None
+
+    def _has_ended(self) -> bool:
+        """Whether it has ended and was not waited for: until then, nobody else has its number.
+
+        Raises:
+            ChildProcessError: it was waited for.
+        """
+        if not hasattr(os, "waitid"):  # macOS before Python 3.13
+            return False
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self.pid, options) is not None
 
     def stop(self) -> None:
         """Ask it, once, to end as soon as its running tasks have ended."""
@@ -126,9 +164,18 @@ class Child:
             self.poke()
 
     def end(self) -> None:
-        """Kill it now."""
+        """Kill it now, and what its tasks have started."""
         self.ended = True
+        self._kill_group()
         self._signal(signal.SIGKILL)
+
+    def end_stopped(self, signum: int) -> None:
+        """Kill it as `end` does, because a signal has stopped it: it cannot run the rows it holds.
+
+        One of its tasks may have done that, so these are suspected of it.
+        """
+        self.stopped_by = signum
+        self.end()
 
     def poke(self) -> None:
         """Wake its keeper, which polls the queue and reads the shared memory."""
@@ -156,31 +203,54 @@ class Child:
         if self.timed_out:
             why = "ran too long" if any(self.timed_out.values()) else "was revoked"
             return f"{who} was ended, for one of its tasks {why}"
+        if self.stopped_by:
+            return f"{who} was stopped by {_name(self.stopped_by)} and ended by its supervisor"
         if self.ended:
             return f"{who} was ended by its supervisor"
         if os.WIFSIGNALED(status):
-            number = os.WTERMSIG(status)
-            names = {signum.value: signum.name for signum in signal.Signals}
-            return f"{who} was killed by {names.get(number, f'signal {number}')}"
+            return f"{who} was killed by {_name(os.WTERMSIG(status))}"
         return f"{who} exited with status {os.WEXITSTATUS(status)}"
 
     def _signal(self, signum: int) -> None:
         with suppress(ProcessLookupError):
             os.kill(self.pid, signum)
 
+    def _kill_group(self) -> None:
+        """Kill the processes of its group: itself, and those that its tasks have started."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
 
-def _live(claimant: Claimant, marks: Marks, options: Options, reader: int) -> None:
+
+def _name(signum: int) -> str:
+    names = {each.value: each.name for each in signal.Signals}
+    return names.get(signum, f"signal {signum}")
+
+
+def _live(
+    claimant: Claimant,
+    marks: Marks,
+    options: Options,
+    reader: int,
+    abandon: Callable[[], None],
+) -> None:
     """What a child process does, from the fork to its exit. It never returns."""
     code = CRASHED
     try:
+        # What its tasks start is in its session, and so in its group, and is killed with it. What
+        # has no terminal is not stopped by reading from one.
+        os.setsid()
         signal.set_wakeup_fd(-1)
         worker = Worker(claimant, marks, options, reader, crash_status=CRASHED)
         for number in SIGNALS:
             signal.signal(number, _leave_it_to_the_parent)
         signal.signal(signal.SIGTERM, worker.stop)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in (signal.SIGALRM, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        code = 0 if worker.run() else 1
+        if not worker_started.receivers:  # one of them may start the project's log anew
+            logs.show_what_no_listener_logs()
+        with copies.abandoning(abandon, partial(_default_signals, worker)):
+            code = 0 if worker.run() else 1
     except BaseException:
         logger.exception("A child of the supervisor ends.")
     finally:
@@ -189,6 +259,14 @@ def _live(claimant: Claimant, marks: Marks, options: Options, reader: int) -> No
             _flush()
         finally:
             os._exit(code)  # if the child returned from here, it would go on as a second supervisor
+
+
+def _default_signals(worker: Worker) -> None:
+    """In a copy that a task has forked, undo the handlers of its worker, but not those of tasks."""
+    for number in SIGNALS:
+        if signal.getsignal(number) in (worker.stop, _leave_it_to_the_parent):
+            default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, default)
 
 
 def _leave_it_to_the_parent(signum: int, frame: FrameType | None) -> None:

@@ -14,6 +14,7 @@ from bgtasks.clock import elapsed
 from bgtasks.exceptions import LeaseLost
 from bgtasks.queue import rescue
 from bgtasks.queue.claims import Claimant
+from bgtasks.running import copies
 from bgtasks.supervisor.lease import Lease
 from bgtasks.supervisor.one_by_one import cannot_share
 from bgtasks.supervisor.revocations import CHECK_EVERY, Revocations
@@ -98,7 +99,8 @@ class InProcess:
         if self._options.duration:
             timer.start()
         try:
-            worker.run()
+            with copies.abandoning(self._lease.abandon, self._keep_out):
+                worker.run()
         finally:
             timer.cancel()
             self._ended.set()
@@ -106,6 +108,10 @@ class InProcess:
             worker.close()
             atexit.unregister(self._give_back)
             self._give_back()
+
+    def _keep_out(self) -> None:
+        """In a copy of this process that a task has forked: hand back no rows at its end."""
+        atexit.unregister(self._give_back)
 
     def _beat(self) -> None:
         try:

@@ -11,7 +11,7 @@ import secrets
 import socket
 from collections.abc import Callable
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import DatabaseError, InterfaceError, connections, reset_queries
 
 from bgtasks import __version__, conf
 from bgtasks.clock import elapsed
@@ -115,6 +115,10 @@ class Lease:
         workers.deregister(self.name)
         self._presence.let_go()
 
+    def abandon(self) -> None:
+        """Have this process, which is a copy of a worker's, hold no proof that the worker lives."""
+        self._presence.abandon()
+
     def keep(self) -> float:
         """Send a heartbeat and do the chores, as far as they are due. Errors are logged.
 
@@ -127,6 +131,7 @@ class Lease:
         try:
             if self._due_in() <= 0:
                 self._do_what_is_due()
+                reset_queries()  # with DEBUG, Django keeps each statement
         except (DatabaseError, InterfaceError) as error:
             if self._in_contact_since is not None:
                 logger.warning("No heartbeat: the database does not answer (%s).", error)

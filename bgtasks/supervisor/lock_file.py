@@ -42,6 +42,12 @@ class Presence:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._held = descriptor, _path(name)
 
+    def abandon(self) -> None:
+        """Have this process hold the lock no longer. Others that have inherited it still do."""
+        if self._held:
+            os.close(self._held[0])
+            self._held = None
+
     def let_go(self) -> None:
         """Release the lock, and remove its file."""
         if self._held:

@@ -9,10 +9,11 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from types import FrameType
+from typing import NoReturn
 
 from django.db import DatabaseError, InterfaceError, connections
 
@@ -25,6 +26,7 @@ from bgtasks.queue.listen import readable
 from bgtasks.supervisor.child import SIGNALS, Child
 from bgtasks.supervisor.lease import Lease
 from bgtasks.supervisor.revocations import CHECK_EVERY, Revocations
+from bgtasks.supervisor.stop import Stop
 from bgtasks.tasks import policies, registry
 from bgtasks.worker.options import Options
 
@@ -39,9 +41,6 @@ FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0
 STRAYS = 60.0
 # How much of the grace period coroutines have to clean up after they were cancelled: a tenth.
 CLEANING_UP = 0.1
-# A second signal to stop that comes within so many seconds counts as the first one.
-TWICE = 1.0
-
 
 Handler = Callable[[int, FrameType | None], None]
 
@@ -61,9 +60,7 @@ class Supervisor:
         self._rounds = 0  # how often all children have, although there were rows
         self._strays_at = 0.0
         self._revocations = Revocations()
-        self._stopping = False
-        self._signalled_at = 0.0  # when the first signal to stop came
-        self._deadline: float | None = None  # when the grace period after that signal ends
+        self._stop = Stop()
         self._slow = False
         self._said = ""
         self._limited = False
@@ -78,8 +75,8 @@ class Supervisor:
             while not self._done():
                 if ends_at is not None and elapsed() >= ends_at:
                     # This sets no deadline: running tasks may take as long as they need.
-                    self._stopping, ends_at = True, None
-                if self._stopping:
+                    self._stop.wanted, ends_at = True, None
+                if self._stop.wanted:
                     self._say("stopping: running tasks may finish, unless a second signal comes")
                 self._spawn_missing()
                 wait(min(self._supervise(), _until(ends_at)))
@@ -124,7 +121,7 @@ class Supervisor:
             due = 1.0
         if not (self._children or self._missing()):
             return 0.1 if self._dead else 0.0
-        if self._dead or self._deadline is not None:
+        if self._dead or self._stop.deadline is not None:
             due = min(due, 0.1)
         due = min(due, _until(self._strays_at))
         spawn_at = self._spawn_at if self._missing() else None
@@ -134,25 +131,25 @@ class Supervisor:
         """Whether it is stopping and has no more children; with ``--drain``, whether to stop."""
         if self._children or self._dead:
             return False
-        if self._options.drain and not self._stopping:
+        if self._options.drain and not self._stop.wanted:
             with suppress(DatabaseError, InterfaceError):
                 if not claims.ready(registry.names(), self._options.queues):
-                    self._stopping = True
-            # During the query a signal may have come and set `_stopping`.
-            if self._drained and not self._stopping:
+                    self._stop.wanted = True
+            # During the query a signal may have come and set `_stop.wanted`.
+            if self._drained and not self._stop.wanted:
                 # There are rows, though the children found none. Either they were enqueued after
                 # that, or another transaction has locked them, and new children will find none
                 # either. So each time the wait before the next fork is longer.
                 self._drained = 0
                 self._rounds += 1
                 self._spawn_at = elapsed() + min(LONGEST_WAIT, 0.01 * 2 ** min(self._rounds, 10))
-        return self._stopping
+        return self._stop.wanted
 
     # --- children
 
     def _missing(self) -> int:
         """How many children are to be started."""
-        if self._stopping:
+        if self._stop.wanted:
             return 0
         return self._options.processes - len(self._children) - self._drained
 
@@ -166,7 +163,9 @@ class Supervisor:
         self._limited = any(policies.of(name).limit for name in registry.names())
         claimant = Claimant(self._lease.name, next(self._numbers))
         try:
-            child = Child.fork(claimant, self._options, self._children, self._slow)
+            child = Child.fork(
+                claimant, self._options, self._children, self._slow, self._lease.abandon
+            )
         except OSError as error:
             logger.error("Cannot start a child: %s. Trying again.", error)
             self._spawn_at = elapsed() + LONGEST_WAIT
@@ -181,9 +180,8 @@ class Supervisor:
             if status is None:
                 continue
             if os.WIFSTOPPED(status):
-                # It holds rows and cannot run them.
                 logger.warning("Child %d was stopped by a signal; ending it.", child.pid)
-                child.end()
+                child.end_stopped(os.WSTOPSIG(status))
                 continue
             self._children.remove(child)
             self._dead.append((child, child.story(status)))
@@ -295,13 +293,13 @@ class Supervisor:
 
         Shortly before that they cancel their coroutines, which have the rest of it to clean up.
         """
-        for child in self._children if self._stopping else ():
+        for child in self._children if self._stop.wanted else ():
             child.stop()
-            if self._deadline is None:
+            if self._stop.deadline is None:
                 continue
-            if elapsed() >= self._deadline - conf.grace() * CLEANING_UP:
+            if elapsed() >= self._stop.deadline - conf.grace() * CLEANING_UP:
                 child.cancel()
-            if elapsed() >= self._deadline:
+            if elapsed() >= self._stop.deadline:
                 child.end()
 
     def _start_over(self, error: LeaseLost) -> None:
@@ -329,7 +327,7 @@ class Supervisor:
         """
 
         def over() -> bool:
-            return self._stopping or (ends_at is not None and elapsed() >= ends_at)
+            return self._stop.wanted or (ends_at is not None and elapsed() >= ends_at)
 
         if not self._lease.acquire_patiently(wait, over):
             return False
@@ -345,17 +343,12 @@ class Supervisor:
             self._slow = signum == signal.SIGUSR2
             for child in self._children:
                 child.marks.slow = self._slow
+        elif signum == signal.SIGALRM:
+            _give_up(self._children, self._lease.name)
         elif signum != signal.SIGCHLD:
-            self._stopping = True
-            now = elapsed()
-            if self._deadline is None:
-                self._signalled_at, self._deadline = now, now + conf.grace()
-                for child in self._children:  # at once, as the loop may be waiting for the database
-                    child.stop()
-            # A second signal ends the grace period. But a terminal and a process manager may each
-            # pass on the same Ctrl-C, so one that follows at once is no second one.
-            elif now - self._signalled_at > TWICE:
-                self._deadline = now
+            self._stop.signalled(signum)
+            for child in self._children:  # at once, as the loop may be waiting for the database
+                child.stop()
 
 
 @contextmanager
@@ -382,6 +375,7 @@ def _handling(handle: Handler) -> Iterator[Callable[[float], None]]:
     try:
         yield wait
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.set_wakeup_fd(wakeup)
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -397,11 +391,23 @@ def _rescue(child: Child, story: str, lease: Lease) -> int:
         story,
         begun=child.marks.begun(),
         timed_out=child.timed_out,
-        stopped=child.ended,
+        stopped=child.ended and not child.stopped_by,
     ):
         count += rows
         lease.pulse()
     return count
+
+
+def _give_up(children: Sequence[Child], name: str) -> NoReturn:
+    """Kill the children and exit. The loop has not come to that: it waits for the database."""
+    for child in children:
+        child.end()
+    logger.error(
+        "Worker %s ends without having left the workers' table: the database has not answered for "
+        "too long. Other workers take back its tasks when its lease has run out.",
+        name,
+    )
+    os._exit(1)
 
 
 def _leave(lease: Lease) -> None:

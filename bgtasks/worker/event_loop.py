@@ -13,6 +13,7 @@ from asgiref.sync import sync_to_async
 from django.db import connections
 
 from bgtasks.queue.claimed_row import ClaimedRow
+from bgtasks.running import copies
 from bgtasks.running.executor import Cancellation
 from bgtasks.worker.bell import LoopBell
 from bgtasks.worker.runner import Runner
@@ -74,17 +75,32 @@ class EventLoop:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             loop = runner.get_loop()
             self._bell.hang(loop, self._fill)
-            while not self._ended:
-                try:
-                    loop.run_forever()
-                # If an asyncio task raises SystemExit or KeyboardInterrupt, that leaves the loop.
-                # The executor catches those of a row's own coroutine, but not those of further
-                # asyncio tasks that the coroutine has started.
-                except BaseException:
-                    logger.exception("A coroutine ended the event loop; the others go on.")
+            with copies.abandoning(self._abandon):
+                self._run_loop()
             # This closes the connections of the thread that ran the ORM for the coroutines. That
             # thread outlives the worker if the worker is not a process of its own.
             runner.run(sync_to_async(connections.close_all)())
+
+    def _run_loop(self) -> None:
+        while not self._ended:
+            try:
+                self._loop.run_forever()
+            # If an asyncio task raises SystemExit or KeyboardInterrupt, that leaves the loop. The
+            # executor catches those of a row's own coroutine, but not those of further asyncio
+            # tasks that the coroutine has started.
+            except BaseException:
+                logger.exception("A coroutine ended the event loop; the others go on.")
+
+    def _abandon(self) -> None:
+        """In a copy of this process that a coroutine has forked: end it when the loop goes on.
+
+        The callbacks that wait in the loop are the next steps of other coroutines. They are removed
+        by the name that they have in asyncio, which offers no public way.
+        """
+        if threading.current_thread() is self._thread:
+            with suppress(AttributeError):
+                self._loop._ready.clear()  # type: ignore[attr-defined]
+            self._loop.call_soon(copies.end_copy, "in an event loop")
 
     def _fill(self) -> None:
         """Start the rows that may start; end the loop if the workload is closed and none runs."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import DatabaseError, InterfaceError, connections, reset_queries
 
 from bgtasks import conf
 from bgtasks.clock import elapsed
@@ -82,6 +83,7 @@ class Keeper:
             if not self._stopping:
                 self._claiming.claim()
             self._tries = 0
+            reset_queries()  # with DEBUG, Django keeps each statement
         except (DatabaseError, InterfaceError) as error:
             self._database_is_away(error)
 
@@ -174,6 +176,8 @@ class Keeper:
             self._orphaned_at = now
             self._stopping = True
         if now - self._orphaned_at > conf.lease() / 2:
+            if os.getpgrp() == os.getpid():  # what its tasks have started ends with it
+                os.killpg(os.getpid(), signal.SIGKILL)
             os._exit(1)
 
     def _database_is_away(self, error: Exception) -> None:

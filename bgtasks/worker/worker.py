@@ -12,7 +12,9 @@ import os
 import threading
 from collections.abc import Callable
 
+from bgtasks.queue import receivers
 from bgtasks.queue.claims import Claimant
+from bgtasks.signals import worker_started
 from bgtasks.worker.bell import LoopBell
 from bgtasks.worker.claiming import Claiming
 from bgtasks.worker.event_loop import EventLoop
@@ -89,6 +91,7 @@ class Worker:
         Returns:
             False if it ended because its parent has died.
         """
+        receivers.send(worker_started, type(self))
         keeper = threading.Thread(target=self._serve, args=[self._keep], name="bgtasks-keeper")
         keeper.start()
         run_plain = self._runner.run_plain

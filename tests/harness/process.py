@@ -171,6 +171,10 @@ def thaw(pids: Sequence[int]) -> None:
 
 
 def kill_tree(pid: int) -> None:
+    """Kill a worker, its children, and what their tasks have started and left in their groups."""
     for victim in (*children(pid), pid):
         with suppress(ProcessLookupError):
-            os.kill(victim, signal.SIGKILL)
+            if os.getpgid(victim) == victim != os.getpgrp():
+                os.killpg(victim, signal.SIGKILL)
+            else:
+                os.kill(victim, signal.SIGKILL)

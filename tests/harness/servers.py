@@ -6,7 +6,11 @@ import asyncio
 import email
 import email.policy
 import queue
+import socket
+import threading
+from contextlib import suppress
 from email.message import EmailMessage
+from urllib.parse import urlsplit, urlunsplit
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
@@ -48,3 +52,54 @@ class Mailbox:
 
     def close(self) -> None:
         self._controller.stop()
+
+
+class Relay:
+    """Passes connections on to a server, until it only swallows what it gets: it never answers.
+
+    Args:
+        url: of the server.
+
+    Attributes:
+        url: the same, through the relay.
+        asked: set when something was swallowed.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._target = (parts.hostname or "127.0.0.1", parts.port or 5432)
+        self._swallowing = False
+        self.asked = threading.Event()
+        self._sockets = [socket.create_server(("127.0.0.1", 0))]
+        port = self._sockets[0].getsockname()[1]
+        user = f"{parts.username}@" if parts.username else ""
+        self.url = urlunsplit(parts._replace(netloc=f"{user}127.0.0.1:{port}"))
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def swallow(self) -> None:
+        self._swallowing = True
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._sockets[0].accept()
+                server = socket.create_connection(self._target)
+                self._sockets += [client, server]
+                for source, target in ((client, server), (server, client)):
+                    threading.Thread(target=self._pass, args=[source, target], daemon=True).start()
+
+    def _pass(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if self._swallowing:
+                    self.asked.set()
+                else:
+                    target.sendall(data)
+            if not self._swallowing:
+                target.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        for each in self._sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,14 @@ def positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not 1 or more")
+    return number
+
+
+def seconds(text: str) -> float:
+    """An argument that is a number of seconds, 0 or more."""
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds, 0 or more")
     return number
 
 
@@ -51,14 +60,14 @@ class Command(BaseCommand):
         add("--queue", nargs="+", action="extend", metavar="Q", help="Only these queues (all).")
         add(
             "--sleep",
-            type=float,
+            type=seconds,
             default=5.0,
             metavar="S",
             help="Seconds between polls of an empty queue (5).",
         )
         add(
             "--duration",
-            type=float,
+            type=seconds,
             default=0,
             metavar="S",
             help="Stop after this many seconds; running tasks may finish (0: never).",
@@ -80,13 +89,21 @@ class Command(BaseCommand):
             help="Run nothing; check that the database is ready and all tasks can be imported.",
         )
 
+    def check(self, *args: Any, **given: Any) -> None:
+        """Run Django's checks, but none that ask a database, unless it is named.
+
+        The worker waits for a database that is away or locked. Django 6 would refuse to start it.
+        """
+        given.setdefault("databases", [])
+        super().check(*args, **given)
+
     def handle(self, *args: Any, **given: Any) -> None:
         options = Options(
             processes=given["processes"],
             threads=given["threads"] or conf.threads(),
             coroutines=given["coroutines"] or conf.coroutines(),
             queues=_queues(given["queue"]),
-            sleep=max(0.0, given["sleep"]),
+            sleep=max(0.0, given["sleep"]),  # call_command() does not ask `seconds`
             duration=max(0.0, given["duration"]),
             drain=given["drain"],
         )

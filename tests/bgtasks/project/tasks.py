@@ -25,7 +25,9 @@ from django.utils import timezone, translation
 
 if apps.is_installed("bgtasks"):
     from bgtasks import background
+    from tests.bgtasks.project.forking import *  # noqa: F403
     from tests.bgtasks.project.policied import *  # noqa: F403
+    from tests.bgtasks.project.sessions import *  # noqa: F403
 else:
     from tests.bgtasks.project.stock import background
 

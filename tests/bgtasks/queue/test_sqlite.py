@@ -6,16 +6,19 @@ import json
 import sqlite3
 from contextlib import closing
 
+import pytest
+
 from tests.harness.deployment import Deployment
 from tests.harness.waiting import eventually
 
 
-def test_a_locked_database_is_waited_for(project: Deployment) -> None:
+@pytest.mark.parametrize("mode", ["DEFERRED", "IMMEDIATE"])
+def test_a_locked_database_is_waited_for(project: Deployment, mode: str) -> None:
     project.run("for n in range(50): tasks.work(n)")
     with closing(sqlite3.connect(project.database.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         # Patience of a tenth of a second, so that the worker meets the lock and not the wait.
-        options = json.dumps({"timeout": 0.1})
+        options = json.dumps({"timeout": 0.1, "transaction_mode": mode})
         worker = project.worker("--drain", DATABASE_OPTIONS=options)
         worker.wait_for("Waiting for the database: database is locked")
         other.execute("ROLLBACK")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.utils import translation
 
+from bgtasks.running import isolation
 from bgtasks.running.isolation import Surroundings
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -58,3 +60,17 @@ def test_a_task_does_not_see_the_language_that_its_thread_has() -> None:
     with translation.override("de"):
         around = Surroundings()
         assert around.context().run(translation.get_language) != "de"
+
+
+def test_with_debug_the_statements_of_a_task_are_forgotten_but_not_those_of_a_test(
+    settings: Any,
+) -> None:
+    settings.DEBUG = True
+    User.objects.exists()
+    Surroundings().leave()
+    assert connection.queries_log
+    Surroundings(ours=True).leave()
+    assert not connection.queries_log
+    User.objects.exists()
+    isolation._tidy()  # what coroutines share
+    assert not connection.queries_log

@@ -34,7 +34,7 @@ def test_a_killed_child_has_its_rows_back_at_once(project: Deployment) -> None:
     worker.stop()
 
 
-@pytest.mark.parametrize("task", ["kill_worker", "exit_hard"])
+@pytest.mark.parametrize("task", ["kill_worker", "exit_hard", "stop_worker"])
 @pytest.mark.parametrize("threads", ["1", "4"])
 def test_p4_a_poison_pill_fails_with_its_story_and_costs_its_neighbours_nothing(
     deploy: Deploy, task: str, threads: str
@@ -167,7 +167,9 @@ def test_a_stopped_child_is_ended_and_its_task_runs_again(project: Deployment) -
     project.run("tasks.stop_worker(1)")
     project.worker()
     project.wait_for("stop", count=2)
-    assert {attempt["state"] for attempt in project.attempts()} == {"stopped"}
+    attempt, *_ = project.attempts()
+    assert attempt["state"] == "lost"
+    assert "was stopped by SIGSTOP and ended by its supervisor" in attempt["error"]
 
 
 def test_p5_a_task_that_holds_the_interpreter_keeps_its_claim(deploy: Deploy) -> None:

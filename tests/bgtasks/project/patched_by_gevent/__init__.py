@@ -1,0 +1,1 @@
+"""An app that patches its process, as some wsgi.py do."""

@@ -1,0 +1,1 @@
+"""An app that logs into a queue, which a thread of its own empties."""

@@ -1,0 +1,1 @@
+"""An app that resets the session of PostgreSQL after each task."""
