@@ -15,11 +15,11 @@ from background_task import signals
 from background_task import tasks as upstream
 from background_task.models import Task
 from django.conf import settings
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.utils import timezone
 
 from bgtasks import conf
-from bgtasks.exceptions import InvalidOption, NotJSON, seconds
+from bgtasks.exceptions import InvalidOption, NoTable, NotJSON, seconds
 from bgtasks.queue import database, enqueue, unique
 from bgtasks.results import AsyncResult
 from bgtasks.running.eager import run_eagerly
@@ -185,7 +185,11 @@ def call_each(proxy: Any, *iterables: Iterable[Any], **kwargs: Any) -> list[Task
     params = [enqueue.parameters(proxy.name, args, kwargs) for args in calls]
     options["repeat"] = validation.repeat_seconds(proxy.name, options.get("repeat"))
     like = Task(task_name=proxy.name, run_at=run_at, **options)
-    rows = enqueue.insert_many(like, params)
+    try:
+        rows = enqueue.insert_many(like, params)
+    except DatabaseError as error:
+        _explain_missing_table(proxy.name, error)
+        raise
     for row in rows if signals.task_created.receivers else ():
         signals.task_created.send(sender=proxy.runner.__class__, task=row)
     _run_if_eager(*rows)
@@ -225,11 +229,32 @@ def _schedule(
     if (key := _unique_key(proxy, args, kwargs)) is not None:
         _refuse_looking_for_existing(proxy, action, columns)
         more["unique_key"] = key
-    row = _schedule_of(proxy.runner)(
-        proxy.name, args, kwargs, run_at=run_at, action=action, **columns, **more
-    )
+    try:
+        row = _schedule_of(proxy.runner)(
+            proxy.name, args, kwargs, run_at=run_at, action=action, **columns, **more
+        )
+    except DatabaseError as error:
+        _explain_missing_table(proxy.name, error)
+        raise
     _run_if_eager(row)
     return row
+
+
+def _explain_missing_table(name: str, error: DatabaseError) -> None:
+    """Say what to do if a call could not be enqueued because the database is not migrated.
+
+    Raises:
+        NoTable: that was the reason.
+    """
+    if not database.is_missing_table(error):
+        return
+    reason = str(error).partition("\n")[0]
+    raise NoTable(
+        f"{name} is called, and the database has no table for that ({reason}). Run `manage.py "
+        "migrate`. If the ready() of an app calls it, that runs before every command, `migrate` "
+        'too: declare the task with @background(cron="...") instead, and no call is needed, or '
+        "call it in a receiver of the signal post_migrate."
+    ) from error
 
 
 def _schedule_of(runner: Any) -> Callable[..., Any]:

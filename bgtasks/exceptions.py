@@ -33,6 +33,7 @@ BgtasksError
 ├── LeaseLost, NoNextRun,
 │   BrokenTransaction        in the worker
 ├── NotMigrated              at worker start
+│   └── NoTable              at enqueue (an OperationalError and a ProgrammingError too)
 └── recorded as the failure of an attempt
     ├── BrokenRow            the row is not tried again
     ├── ResultNotJSON        the row is not tried again
@@ -45,6 +46,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from background_task.exceptions import InvalidTaskError
+from django.db import OperationalError, ProgrammingError
 
 
 class BgtasksError(Exception):
@@ -109,6 +111,13 @@ class BrokenTransaction(BgtasksError):
 
 class NotMigrated(BgtasksError):
     """The tables of bgtasks are not in the database."""
+
+
+class NoTable(NotMigrated, OperationalError, ProgrammingError):
+    """A call cannot be enqueued, as a table is not in the database.
+
+    It is also what the databases themselves raise, because projects catch that.
+    """
 
 
 class BrokenRow(BgtasksError, InvalidTaskError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from background_task import tasks as upstream
@@ -123,6 +124,10 @@ def background(
     return declare(upstream.tasks, name, schedule, queue, remove_existing_tasks, policy=policy)
 
 
+# The policy of a task of upstream's decorator, unless it has our further options.
+AS_EVER = Policy(result="if-json")
+
+
 def declare_as_ever(
     registry: Any,
     name: str | Callable[..., Any] | None = None,
@@ -141,7 +146,7 @@ def declare_as_ever(
         registry: the ``Tasks`` that gets the task.
         options: of `Policy`.
     """
-    policy = Policy(result="if-json", **options)
+    policy = replace(AS_EVER, **options)
     return declare(registry, name, schedule, queue, remove_existing_tasks, policy, anywhere=True)
 
 
@@ -196,3 +201,19 @@ def declare(
         return proxy
 
     return decorate
+
+
+def adopt(proxy: Any) -> None:
+    """Make whole a task that upstream's own ``Tasks.background`` has declared.
+
+    A task that `declare` has declared stays as it is.
+
+    Raises:
+        GeneratorTask: its function is a generator function.
+    """
+    if policies.is_declared(proxy.name):
+        return
+    validation.check_runnable(proxy.name, proxy.task_function)
+    proxy.now = validation.callable_now(proxy.name, proxy.task_function)
+    functools.update_wrapper(proxy, proxy.task_function, updated=())
+    policies.declare(proxy.name, AS_EVER)
