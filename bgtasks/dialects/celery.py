@@ -172,6 +172,7 @@ class Request:
     retries: int = 0
     called_directly: bool = True
     asked: Retry | None = None
+    most_retries: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -440,7 +441,12 @@ class Task(_Types):
         except (Retry, Snooze, Cancel, InvalidTaskError, *self.retrying.dont_autoretry_for):
             raise
         except self.retrying.autoretry_for as error:
-            self.retry(exc=error, **self.retrying.arguments(request.retries))
+            options = self.retrying.arguments(request.retries)
+            if request.most_retries is not None:
+                # What the task itself has said goes before its decorator: so the exception of a
+                # `Task.retry` that had no tries left is final.
+                options["max_retries"] = request.most_retries
+            self.retry(exc=error, **options)
         finally:
             self._request.reset(token)
         if request.asked is not None:
@@ -476,7 +482,7 @@ class Task(_Types):
             countdown: seconds until the next try, instead of `eta`; without either, it is the
                 task's `default_retry_delay`.
             max_retries: how often it may be tried again, instead of what the task's decorator
-                says.
+                says. It holds for the retries that `autoretry_for` causes in this run, too.
 
         Returns:
             The `Retry`, if `throw` is False.
@@ -490,6 +496,8 @@ class Task(_Types):
         refuse(f"retry() of {self.name}", others, Task.retry)
         request = self.request
         self._refuse_other_arguments(request, args, kwargs)
+        if max_retries is not None:
+            request.most_retries = max_retries
         if request.called_directly:
             raise exc or Retry()
         most = self.max_retries if max_retries is None else max_retries

@@ -10,4 +10,4 @@ class Early(AppConfig):
     label = "early"
 
     def ready(self) -> None:
-        exec(os.environ.get("IN_READY", ""))  # noqa: S102
+        exec(os.environ.get("IN_READY", ""))
