@@ -56,7 +56,7 @@ def call(proxy: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def submit(
     proxy: Any,
-    args: Sequence[Any] = (),
+    args: Sequence[Any] | None = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
     run_at: datetime | None = None,
@@ -66,6 +66,8 @@ def submit(
     """Enqueue a call whose options stand apart from its arguments. Every dialect calls this.
 
     Args:
+        args: the positional arguments, a list or a tuple.
+        kwargs: the keyword arguments.
         run_at: do not start before then; None: what the task's own schedule says.
         options: options that the task's table has no column for: ``timeout`` (seconds),
             ``expires`` (seconds since the epoch), ``then`` (the name of a task that is enqueued
@@ -81,13 +83,14 @@ def submit(
         WrongArguments: the function does not take these arguments.
         InvalidOption: an option makes no sense.
     """
+    args, kwargs = validation.as_call(proxy.name, args, kwargs)
     given = {name: value for name, value in columns.items() if value is not None}
     if run_at is not None:
         given["schedule"] = run_at
     own_run_at, action, own = _call_options(proxy, given)
     if (timeout := (options or {}).get("timeout")) is not None:
         validation.check_timeout(proxy.name, timeout)
-    return _schedule(proxy, tuple(args), dict(kwargs or {}), own_run_at, action, own, options)
+    return _schedule(proxy, args, kwargs, own_run_at, action, own, options)
 
 
 def delay(proxy: Any, *args: Any, **kwargs: Any) -> AsyncResult:
@@ -102,7 +105,7 @@ def delay(proxy: Any, *args: Any, **kwargs: Any) -> AsyncResult:
 
 def apply_async(
     proxy: Any,
-    args: Sequence[Any] = (),
+    args: Sequence[Any] | None = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
     countdown: float | timedelta | None = None,
@@ -117,7 +120,7 @@ def apply_async(
     """Enqueue a call.
 
     Args:
-        args: the positional arguments of the function.
+        args: the positional arguments of the function, a list or a tuple.
         kwargs: its keyword arguments.
         countdown: seconds, or a timedelta, from now: the task does not start earlier.
         eta: the time before which it does not start, instead of ``countdown``.
@@ -157,7 +160,8 @@ def call_each(proxy: Any, *iterables: Iterable[Any], **kwargs: Any) -> list[Task
     ``unique`` task are enqueued one by one, because each needs its key.
 
     Args:
-        iterables: the positional arguments: an iterable for each, all of the same length.
+        iterables: the positional arguments: an iterable for each, all of the same length. A text
+            or a mapping is none.
         kwargs: as in a call: its options, and keyword arguments that are the same for all.
 
     Returns:
@@ -170,6 +174,7 @@ def call_each(proxy: Any, *iterables: Iterable[Any], **kwargs: Any) -> list[Task
         ValueError: the iterables differ in length, or an option asks for the rows that wait for
             the same call.
     """
+    iterables = tuple(validation.as_iterables(proxy.name, iterables))
     run_at, action, options = _call_options(proxy, kwargs)
     if action != upstream.TaskSchedule.SCHEDULE or options.pop("remove_existing_tasks"):
         raise ValueError(

@@ -35,7 +35,7 @@ from bgtasks.exceptions import (
 )
 from bgtasks.models import Attempt, Outcome
 from bgtasks.queue import database as db
-from bgtasks.tasks import decorator
+from bgtasks.tasks import decorator, validation
 from bgtasks.tasks.current import CurrentTask, current_task
 from bgtasks.tasks.policies import Policy
 
@@ -348,7 +348,7 @@ class Task(_Types):
         """Enqueue a call.
 
         Args:
-            args: the positional arguments.
+            args: the positional arguments, a list or a tuple.
             kwargs: the keyword arguments.
             countdown: seconds from now, before which it does not start.
             eta: the time before which it does not start, instead of `countdown`.
@@ -366,7 +366,7 @@ class Task(_Types):
             UnknownOption: an option of Celery's that is not supported.
         """
         refuse(f"apply_async() of {self.name}", others, Task.apply_async)
-        args, kwargs = tuple(args or ()), dict(kwargs or {})
+        args, kwargs = validation.as_call(self.name, args or (), kwargs or {})
         try:
             self._signature.bind(*self._first, *args, **kwargs)
         except TypeError as error:
@@ -513,6 +513,7 @@ class Task(_Types):
 
     def _refuse_other_arguments(self, request: Request, args: Any, kwargs: Any) -> None:
         others = {}
+        validation.as_call(self.name, args, kwargs)
         if args is not None and list(args) != list(request.args):
             others["other args"] = args
         if kwargs is not None and dict(kwargs) != dict(request.kwargs):

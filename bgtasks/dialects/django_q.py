@@ -141,7 +141,12 @@ def _options(kwargs: dict[str, Any], q_options: Mapping[str, Any]) -> dict[str, 
 
     Raises:
         UnknownOption: one of them is not supported.
+        InvalidOption: ``q_options`` is no dict.
     """
+    if not isinstance(q_options, Mapping):
+        raise InvalidOption(
+            f"q_options of async_task() is of type {type(q_options).__name__}: give a dict."
+        )
     others = [name for name in q_options if name not in SUPPORTED]
     others += [name for name in kwargs if name in REFUSED]
     if others:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from inspect import (
@@ -147,6 +147,56 @@ def check_arguments(proxy: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) 
         expected.bind(*args, **kwargs)
     except TypeError as error:
         raise WrongArguments(f"{proxy.name}{expected} cannot be called so: {error}.") from None
+
+
+def as_call(name: str, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call that were given as one value each, as copies.
+
+    Args:
+        name: the task's name, for the error text.
+        args: the positional arguments; None for none.
+        kwargs: the keyword arguments; None for none.
+
+    Raises:
+        WrongArguments: ``args`` is neither a list nor a tuple, so that a text would become an
+            argument for each of its characters; or ``kwargs`` is no mapping of texts.
+    """
+    if not isinstance(args, list | tuple | None):
+        hint = "a call with keyword arguments is " if isinstance(args, Mapping) else "one value is "
+        hint += "apply_async(kwargs={...})" if isinstance(args, Mapping) else "apply_async([value])"
+        raise WrongArguments(
+            f"The positional arguments for {name} are of type {type(args).__name__}. Give a list "
+            f"or tuple of them: {hint}."
+        )
+    if not isinstance(kwargs, Mapping | None):
+        raise WrongArguments(
+            f"The keyword arguments for {name} are of type {type(kwargs).__name__}. Give a dict."
+        )
+    for key in kwargs or ():
+        if not isinstance(key, str):
+            raise WrongArguments(f"A keyword argument for {name} is named {key!r}: give a text.")
+    return tuple(args or ()), dict(kwargs or {})
+
+
+def as_iterables(name: str, given: Sequence[Any]) -> Sequence[Iterable[Any]]:
+    """The iterables of ``task.map()``, if each of them is one.
+
+    Raises:
+        WrongArguments: there are none, or one is a single value: a text, a mapping, a number.
+    """
+    if not given:
+        raise WrongArguments(
+            f"{name}.map() is called without arguments, so there is nothing to enqueue. Give a "
+            "list for each argument of the function."
+        )
+    for place, value in enumerate(given, 1):
+        if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
+            raise WrongArguments(
+                f"Argument {place} of {name}.map() is of type {type(value).__name__}. Give a list "
+                "of values, one for each call: arguments that are the same for all calls stand "
+                "among the keyword arguments."
+            )
+    return given
 
 
 def callable_now(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
