@@ -222,20 +222,24 @@ class Cancel(BgtasksError):
 LONGEST = timedelta(days=36525)
 
 
-def seconds(value: float | timedelta) -> timedelta:
+def seconds(value: float | timedelta, option: str = "") -> timedelta:
     """A time span from seconds or a timedelta.
+
+    Args:
+        option: the option that has this value, and of what, for the error text.
 
     Raises:
         InvalidOption: it is negative, longer than `LONGEST`, or neither.
     """
+    where = f"{option}: " if option else ""
     try:
         span = value if isinstance(value, timedelta) else timedelta(seconds=value)
     except (TypeError, OverflowError, ValueError) as error:
-        raise InvalidOption(f"{value!r} is no number of seconds: {error}") from None
+        raise InvalidOption(f"{where}{value!r} is no number of seconds: {error}") from None
     if span < timedelta(0):
-        raise InvalidOption(f"{value!r} is before now. Give seconds from now, 0 or more.")
+        raise InvalidOption(f"{where}{value!r} is before now. Give seconds from now, 0 or more.")
     if span > LONGEST:
-        raise InvalidOption(f"{value!r} is over a hundred years. Give seconds from now.")
+        raise InvalidOption(f"{where}{value!r} is over a hundred years. Give seconds from now.")
     return span
 
 

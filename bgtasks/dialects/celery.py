@@ -32,10 +32,11 @@ from bgtasks.exceptions import (
     Snooze,
     UnknownAttribute,
     UnknownOption,
+    seconds,
 )
 from bgtasks.models import Attempt, Outcome
 from bgtasks.queue import database as db
-from bgtasks.tasks import decorator, validation
+from bgtasks.tasks import columns, decorator, validation
 from bgtasks.tasks.current import CurrentTask, current_task
 from bgtasks.tasks.policies import Policy
 
@@ -209,7 +210,10 @@ class Retrying:
             "retry_backoff_max": self.retry_backoff_max,
             "countdown in retry_kwargs": self.retry_kwargs.get("countdown"),
         }.items():
-            _check_seconds(name, option, value)
+            if value is not None and not (isinstance(value, int | float) and value >= 0):
+                raise InvalidOption(
+                    f"{option} of task {name} is {value!r}: give seconds, 0 or more."
+                )
 
     def arguments(self, retries: int) -> dict[str, Any]:
         """The keyword arguments for `Task.retry` of a run that had so many retries before it."""
@@ -217,26 +221,15 @@ class Retrying:
         if self.retry_backoff:
             # The first delay is at least a second. 60 doublings are more than any delay may last;
             # a larger exponent would in the end overflow the float.
-            seconds = max(1.0, float(self.retry_backoff)) * 2.0 ** min(retries, 60)
+            delay = max(1.0, float(self.retry_backoff)) * 2.0 ** min(retries, 60)
             if self.retry_backoff_max is not None:
-                seconds = min(seconds, self.retry_backoff_max)
+                delay = min(delay, self.retry_backoff_max)
             # A random delay keeps tasks that failed together from being tried again together.
-            given["countdown"] = random.uniform(0, seconds) if self.retry_jitter else seconds  # noqa: S311
+            given["countdown"] = random.uniform(0, delay) if self.retry_jitter else delay  # noqa: S311
         return given
 
 
 _RETRY_KWARGS = ("max_retries", "countdown")
-
-
-def _check_seconds(name: str, option: str, value: Any) -> None:
-    """Refuse a value that is neither a number of seconds nor None.
-
-    Raises:
-        InvalidOption
-    """
-    if value is None or (isinstance(value, int | float) and value >= 0):
-        return
-    raise InvalidOption(f"{option} of task {name} is {value!r}: give seconds, 0 or more.")
 
 
 def _is_exception(value: Any) -> bool:
@@ -299,12 +292,19 @@ class Task(_Types):
 
     def _check(self) -> None:
         self.retrying.check(self.name)
-        _check_seconds(self.name, "default_retry_delay", self.default_retry_delay)
-        if not isinstance(self.expires, datetime | timedelta):
-            _check_seconds(self.name, "expires", self.expires)
+        spans = {"default_retry_delay": self.default_retry_delay}
+        if not isinstance(self.expires, datetime):
+            spans["expires"] = self.expires
+        for option, span in spans.items():
+            if span is not None:
+                seconds(span, f"{option} of task {self.name}")
         for most in (self.max_retries, self.retrying.retry_kwargs.get("max_retries")):
-            if most is not None and (not isinstance(most, int) or most < 0):
-                raise InvalidOption(f"max_retries of task {self.name} is {most!r}: not 0 or more.")
+            if most is not None:
+                _check_retries(f"task {self.name}", most)
+                if most < 0:
+                    raise InvalidOption(
+                        f"max_retries of task {self.name} is {most!r}: not 0 or more."
+                    )
         try:
             self._signature.bind_partial(*self._first)
         except TypeError:
@@ -366,6 +366,8 @@ class Task(_Types):
             UnknownOption: an option of Celery's that is not supported.
         """
         refuse(f"apply_async() of {self.name}", others, Task.apply_async)
+        if priority is not None:
+            priority = columns.as_priority(f"priority of a call of {self.name}", priority)
         args, kwargs = validation.as_call(self.name, args or (), kwargs or {})
         try:
             self._signature.bind(*self._first, *args, **kwargs)
@@ -497,6 +499,7 @@ class Task(_Types):
         request = self.request
         self._refuse_other_arguments(request, args, kwargs)
         if max_retries is not None:
+            _check_retries(f"retry() of {self.name}", max_retries)
             request.most_retries = max_retries
         if request.called_directly:
             raise exc or Retry()
@@ -520,11 +523,19 @@ class Task(_Types):
             others["other kwargs"] = kwargs
         refuse(f"retry() of {self.name}", others, Task.retry)
 
-    def _delay(self, eta: datetime | None, countdown: float | None) -> float | timedelta:
-        if eta is None:
+    def _delay(self, eta: datetime | None, countdown: float | timedelta | None) -> timedelta:
+        where = f"retry() of {self.name}"
+        columns.check_moment(eta, where, "eta")
+        if eta is not None:
+            delay: Any = (calls.aware(eta, where, "eta") or eta) - timezone.now()
+        else:
             delay = self.default_retry_delay if countdown is None else countdown
-            return max(0, delay or 0)  # as in Celery, a time that is past means now
-        return max(timedelta(0), (calls.aware(eta, self.name, "eta") or eta) - timezone.now())
+        if isinstance(delay, timedelta):
+            delay = delay.total_seconds()
+        if isinstance(delay, int | float) and delay < 0:
+            delay = 0  # as in Celery, a time that is past means now
+        option = "countdown" if eta is None else "eta"
+        return seconds(0 if delay is None else delay, f"{option} of {where}")
 
     def update_state(
         self, *, state: str = PROGRESS, meta: Mapping[str, Any] | None = None, **others: Any
@@ -546,6 +557,16 @@ class Task(_Types):
         refuse(f"update_state() of {self.name}", others, supported)
         if (task := self._current()) is not None and not self.request.called_directly:
             task.set_progress(meta.get("current", 0), meta.get("total"), meta.get("status", ""))
+
+
+def _check_retries(where: str, most: Any) -> None:
+    """Refuse a ``max_retries`` that is no integer.
+
+    Raises:
+        InvalidOption: it is such a value.
+    """
+    if not isinstance(most, int):
+        raise InvalidOption(f"max_retries of {where} is {most!r}: give a whole number.")
 
 
 _META = ("current", "total", "status")
@@ -619,7 +640,7 @@ def shared_task(
     policy = Policy(
         max_attempts=1,  # the engine repeats nothing: `Task.retry` asks for retries and counts them
         timeout=time_limit,
-        priority=conf.as_stored(priority),
+        priority=conf.as_stored(columns.as_priority("priority of @shared_task", priority)),
         result="ignore" if ignore_result else "json",
     )
 

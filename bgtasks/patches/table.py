@@ -18,7 +18,7 @@ from bgtasks.patches import models as ours
 from bgtasks.patches import runner
 from bgtasks.patches.creators import Creator
 from bgtasks.queue import creators, saving
-from bgtasks.tasks import decorator, registry, validation
+from bgtasks.tasks import columns, decorator, registry
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def _call(proxy: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _create(cls: type, schedule: Any) -> Any:
-    return validation.as_schedule(schedule)
+    return columns.as_schedule(schedule)
 
 
 AppSettings, TaskManager = settings.AppSettings, models.TaskManager

@@ -11,7 +11,7 @@ from background_task import tasks as upstream
 from background_task.models import Task
 
 from bgtasks.exceptions import InvalidOption
-from bgtasks.tasks import policies, validation
+from bgtasks.tasks import columns, policies, validation
 from bgtasks.tasks.policies import Backoff, Policy
 from bgtasks.tasks.registry import check_name
 
@@ -181,11 +181,13 @@ def declare(
         if not anywhere:
             validation.check_function(task_name, function)
         validation.check_policy(task_name, policy, function)
+        columns.check_text(task_name, task_name, "task_name")
+        columns.check_text(queue, f"task {task_name}", "queue")
         check_name(registry, task_name, function)
         proxy = registry._task_proxy_class(
             task_name,
             function,
-            validation.as_schedule(schedule),
+            columns.as_schedule(schedule, task_name),
             queue,
             remove_existing_tasks,
             registry._runner,

@@ -6,7 +6,6 @@ import asyncio
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
 from inspect import (
     Signature,
     isasyncgenfunction,
@@ -16,8 +15,6 @@ from inspect import (
 )
 from typing import Any
 from weakref import WeakKeyDictionary
-
-from background_task import tasks as upstream
 
 from bgtasks.exceptions import (
     LONGEST,
@@ -29,7 +26,7 @@ from bgtasks.exceptions import (
     NestedTask,
     WrongArguments,
 )
-from bgtasks.tasks import crontab
+from bgtasks.tasks import columns, crontab
 from bgtasks.tasks.policies import Policy
 
 
@@ -100,6 +97,7 @@ def check_policy(name: str, policy: Policy, function: Callable[..., Any]) -> Non
         )
     if not isinstance(policy.priority, int):
         raise InvalidOption(f"priority of task {name} is {policy.priority!r}: not an integer.")
+    columns.as_priority(f"priority of task {name}", policy.priority)
 
 
 def _are_seconds(backoff: Any) -> bool:
@@ -220,40 +218,3 @@ def callable_now(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*args, **kwargs)
 
     return now
-
-
-def as_schedule(schedule: Any) -> Any:
-    """A ``TaskSchedule`` from any value that the option ``schedule`` takes.
-
-    Unlike upstream's own conversion, it also takes 0 and fractions of seconds as a delay.
-    """
-    if isinstance(schedule, upstream.TaskSchedule):
-        return schedule
-    if not isinstance(schedule, Mapping):
-        schedule = {"run_at": schedule}
-    run_at = schedule.get("run_at")
-    # An integer other than 0 is left as it is, for upstream takes it, and others may compare it.
-    if isinstance(run_at, float) or run_at == 0:
-        run_at = timedelta(seconds=run_at)
-    return upstream.TaskSchedule(
-        run_at=run_at, priority=schedule.get("priority"), action=schedule.get("action")
-    )
-
-
-def repeat_seconds(name: str, repeat: int | float | timedelta | None) -> int:
-    """The interval of a repeating row in whole seconds; 0 if it does not repeat.
-
-    Args:
-        name: the task's name, for the error text.
-        repeat: seconds, or a timedelta; None or 0: it does not repeat.
-
-    Raises:
-        InvalidOption: the interval is no number of whole seconds, or negative.
-    """
-    value = repeat.total_seconds() if isinstance(repeat, timedelta) else repeat or 0
-    if not isinstance(value, int | float) or value < 0 or value != int(value):
-        raise InvalidOption(
-            f"repeat of {name} is {repeat!r}: give whole seconds, 1 or more, or a timedelta of "
-            "them."
-        )
-    return int(value)
