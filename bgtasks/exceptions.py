@@ -3,7 +3,7 @@
 BgtasksError
 ├── InvalidTask              at decoration
 │   ├── GeneratorTask
-│   ├── LambdaTask, NestedTask, MethodTask
+│   ├── LambdaTask, NestedTask, MethodTask, ObjectTask
 │   ├── DuplicateTask
 │   └── InvalidOption        (a ValueError too)
 │       └── InvalidCron
@@ -71,6 +71,10 @@ class NestedTask(InvalidTask):
 
 class MethodTask(InvalidTask):
     """A method needs an object, which a row cannot carry, so it cannot be a task."""
+
+
+class ObjectTask(InvalidTask):
+    """What is no function has no name by which a worker could find it, so it cannot be a task."""
 
 
 class InvalidOption(InvalidTask, ValueError):

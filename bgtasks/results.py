@@ -239,7 +239,10 @@ def _too_late(task_id: int, state: outcomes.State, timeout: float | None) -> Res
 def _workers() -> str:
     """A sentence for error texts: whether any worker runs."""
     if Worker.objects.using(db.alias()).exists():
-        return "The workers that run are busy, serve other queues, or do not know it."
+        return (
+            "The workers that run are busy, serve other queues, or do not know it, which they do "
+            "if a tasks.py imports its module."
+        )
     return "No worker runs: start `manage.py process_tasks`."
 
 

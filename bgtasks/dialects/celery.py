@@ -291,6 +291,7 @@ class Task(_Types):
         self.proxy = decorate(self._for_workers())
 
     def _check(self) -> None:
+        validation.check_function(self.name, self._function)
         self.retrying.check(self.name)
         spans = {"default_retry_delay": self.default_retry_delay}
         if not isinstance(self.expires, datetime):
@@ -645,6 +646,7 @@ def shared_task(
     )
 
     def decorate(function: Callable[..., Any]) -> Task:
+        validation.check_callable(function)
         task = Task(
             function,
             bind=bind,

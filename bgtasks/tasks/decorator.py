@@ -169,7 +169,8 @@ def declare(
     Raises:
         InvalidTask: see `background`.
     """
-    if callable(name):
+    # The latter are no functions, and are refused as such: class methods, tasks of Django's own.
+    if callable(name) or isinstance(name, classmethod | property) or hasattr(name, "func"):
         return declare(registry, policy=policy, anywhere=anywhere)(name)
     if not isinstance(name, str | None):
         raise InvalidOption(
@@ -177,6 +178,7 @@ def declare(
         )
 
     def decorate(function: Callable[..., Any]) -> Any:
+        validation.check_callable(function, named=bool(name) and anywhere)
         task_name = name or f"{function.__module__}.{function.__name__}"
         if not anywhere:
             validation.check_function(task_name, function)

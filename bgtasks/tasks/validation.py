@@ -10,11 +10,14 @@ from inspect import (
     Signature,
     isasyncgenfunction,
     iscoroutinefunction,
+    isfunction,
     isgeneratorfunction,
     signature,
 )
 from typing import Any
 from weakref import WeakKeyDictionary
+
+from background_task import tasks as upstream
 
 from bgtasks.exceptions import (
     LONGEST,
@@ -24,6 +27,7 @@ from bgtasks.exceptions import (
     LambdaTask,
     MethodTask,
     NestedTask,
+    ObjectTask,
     WrongArguments,
 )
 from bgtasks.tasks import columns, crontab
@@ -43,13 +47,56 @@ def check_runnable(name: str, function: Callable[..., Any]) -> None:
         )
 
 
+def is_declared(value: Any) -> bool:
+    """Whether this is a task already, of any dialect."""
+    return isinstance(getattr(value, "proxy", value), upstream.TaskProxy)
+
+
+def check_callable(function: Any, named: bool = False) -> None:
+    """Refuse what is no function: a partial, another object that can be called, a task, a class.
+
+    Args:
+        named: whether the task was given a name, and any object that can be called will do.
+
+    Raises:
+        ObjectTask: it is no function.
+        MethodTask: it is a class method, a static method or a property.
+    """
+    kind = type(function).__name__
+    if isinstance(function, classmethod | staticmethod | property):
+        raise MethodTask(
+            f"The decorator of a task stands above a {kind}. A row cannot carry a class or an "
+            "object: write a function at the top of the module, and let that call the method."
+        )
+    if is_declared(function):
+        raise ObjectTask(f"{function} is a task already: use one decorator.")
+    if isinstance(function, type):
+        raise ObjectTask(
+            f"{function.__module__}.{function.__qualname__} is a class, and a row cannot carry "
+            "the object that it would make. Write a function that makes it."
+        )
+    if not callable(function):
+        raise ObjectTask(f"{function!r} is of type {kind}, and a task is a function.")
+    if not named and not hasattr(function, "__name__"):
+        raise ObjectTask(
+            f"{function!r} is of type {kind} and no function, so it has no name by which a worker "
+            "could find it. Write `def name(...):` at the top of the module, and let that call it."
+        )
+
+
+def path_of(function: Any) -> tuple[str, str]:
+    """The module of a function and its name there; of another object, those of its class."""
+    module = getattr(function, "__module__", None) or type(function).__module__
+    return module, getattr(function, "__qualname__", type(function).__qualname__)
+
+
 def check_function(name: str, function: Callable[..., Any]) -> None:
     """Refuse a function that a worker could not find by importing its module.
 
     Raises:
         LambdaTask, NestedTask, MethodTask: it is a lambda, a nested function, a method.
     """
-    path = getattr(function, "__qualname__", type(function).__qualname__)
+    _, path = path_of(function)
     if path.rpartition(".")[2] == "<lambda>":
         raise LambdaTask(
             f"A lambda in {function.__module__} cannot be a task: rows find their function by its "
@@ -59,13 +106,27 @@ def check_function(name: str, function: Callable[..., Any]) -> None:
         raise NestedTask(
             f"{name} ({path}) is made anew each time that the function around it runs, and a "
             "worker never runs that. Move it to the top of the module, and pass it what it needs "
-            "as arguments."
+            f"as arguments. {_decorated(function)}"
         )
     if "." in path:
         raise MethodTask(
             f"{name} ({path}) is a method. A row cannot carry the object that it needs. Write a "
             "function that takes the object's primary key, and let that call the method."
         )
+
+
+def _decorated(function: Any) -> str:
+    """A sentence for error texts: what to do if the nested function is what a decorator returned.
+
+    Such a function has the decorated one among the variables of the function around it.
+    """
+    advice = "write @functools.wraps(function) in the decorator, above the function that it returns"
+    with suppress(ValueError):  # a variable that has no value yet
+        for cell in getattr(function, "__closure__", None) or ():
+            inner = cell.cell_contents
+            if isfunction(inner) and "<locals>" not in inner.__qualname__:
+                return f"If a decorator put it in the place of {inner.__qualname__}, {advice}."
+    return f"If a decorator returned it, {advice}."
 
 
 def check_policy(name: str, policy: Policy, function: Callable[..., Any]) -> None:
@@ -204,6 +265,7 @@ def callable_now(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """
     if not iscoroutinefunction(function):
         return function
+    called = getattr(function, "__name__", name)
 
     @functools.wraps(function)
     def now(*args: Any, **kwargs: Any) -> Any:
@@ -212,8 +274,8 @@ def callable_now(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         except RuntimeError:
             raise AsyncCall(
                 f"{name} is an `async def` task, and nobody here awaits it. Write "
-                f"`await {function.__name__}.now(...)` in a coroutine, or elsewhere "
-                f"`async_to_sync({function.__name__}.task_function)(...)`, from asgiref.sync."
+                f"`await {called}.now(...)` in a coroutine, or elsewhere "
+                f"`async_to_sync({called}.task_function)(...)`, from asgiref.sync."
             ) from None
         return function(*args, **kwargs)
 
