@@ -24,6 +24,7 @@ from bgtasks.queue import call_options, claims, enqueue, finish_sql, notify, rec
 from bgtasks.queue import database as db
 from bgtasks.queue.ending import Ending
 from bgtasks.queue.repeat import repeat
+from bgtasks.serialize.tracebacks import gist
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ def _complete(ending: Ending) -> bool:
         _write_attempt(ending, error)
         upstream.logger.warning(
             "Marking task %s as failed (id %s, attempt %s): %s",
-            row, row.pk, row.attempts, _last_line(error),
+            row, row.pk, row.attempts, gist(error),
         )  # fmt: skip
     instance = _completed([written[0][1]])[written[0][1]]
     _send_signals_of(
@@ -187,7 +188,7 @@ def _reschedule(ending: Ending) -> bool:
         row.run_at = timezone.now() + ending.delay
     upstream.logger.warning(
         "Rescheduling task %s for %s later (id %s, attempt %s): %s",
-        row, ending.delay, row.pk, row.attempts, _last_line(error),
+        row, ending.delay, row.pk, row.attempts, gist(error),
     )  # fmt: skip
     # This is sent before the row is written, for a receiver may set another run_at or priority.
     receivers.send(signals.task_rescheduled, Task, task=row)
@@ -211,11 +212,6 @@ def _repeat_if_possible(row: Task, completed: CompletedTask) -> None:
         logger.error("Task %s (id %s): %s", row, row.pk, completed.last_error)
         rows = CompletedTask.objects.using(db.alias()).filter(pk=completed.pk)
         rows.update(last_error=completed.last_error)
-
-
-def _last_line(error: str) -> str:
-    """The last line: of a traceback that is the exception, of a text of one line all of it."""
-    return error.strip().rpartition("\n")[2]
 
 
 def _dates(model: Any) -> list[str]:
