@@ -378,7 +378,7 @@ class Task(_Types):
             self.proxy,
             args,
             kwargs,
-            countdown=countdown,
+            countdown=_past_is_now(countdown),
             eta=eta,
             queue=queue,
             priority=None if priority is None else conf.as_stored(priority),
@@ -531,12 +531,8 @@ class Task(_Types):
             delay: Any = (calls.aware(eta, where, "eta") or eta) - timezone.now()
         else:
             delay = self.default_retry_delay if countdown is None else countdown
-        if isinstance(delay, timedelta):
-            delay = delay.total_seconds()
-        if isinstance(delay, int | float) and delay < 0:
-            delay = 0  # as in Celery, a time that is past means now
         option = "countdown" if eta is None else "eta"
-        return seconds(0 if delay is None else delay, f"{option} of {where}")
+        return seconds(_past_is_now(0 if delay is None else delay), f"{option} of {where}")
 
     def update_state(
         self, *, state: str = PROGRESS, meta: Mapping[str, Any] | None = None, **others: Any
@@ -558,6 +554,12 @@ class Task(_Types):
         refuse(f"update_state() of {self.name}", others, supported)
         if (task := self._current()) is not None and not self.request.called_directly:
             task.set_progress(meta.get("current", 0), meta.get("total"), meta.get("status", ""))
+
+
+def _past_is_now(delay: Any) -> Any:
+    """A delay as it is, or 0 if it is negative: as in Celery, a time that is past means now."""
+    plain = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    return 0 if isinstance(plain, int | float) and plain < 0 else delay
 
 
 def _check_retries(where: str, most: Any) -> None:

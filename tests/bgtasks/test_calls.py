@@ -183,8 +183,10 @@ OF_APPLY_ASYNC = {
     "verbose_name": NAMES,
 }
 OF_CELERY = {
-    name: OF_APPLY_ASYNC[name] for name in ("countdown", "eta", "expires", "queue", "priority")
-} | {"time_limit": TIMEOUTS}
+    "countdown": [value for value in SPANS if value != -INF],  # that is past, which means now
+    **{name: OF_APPLY_ASYNC[name] for name in ("eta", "expires", "queue", "priority")},
+    "time_limit": TIMEOUTS,
+}
 OF_DJANGO_Q = {"timeout": TIMEOUTS, "task_name": [*NAMES, "5", 5, [5], object()]}
 CALLS: dict[str, tuple[Callable[..., Any], dict[str, list[Any]]]] = {
     "task()": (plain, OF_A_CALL),
@@ -360,6 +362,13 @@ def test_without_use_tz_a_time_of_another_zone_is_taken_as_the_same_moment(setti
     shared.apply_async([1], eta=eta)
     at_nine = datetime(2026, 1, 1, 9, 0)  # noqa: DTZ001
     assert {row.run_at for row in Row.objects.all()} == {at_nine}
+
+
+@pytest.mark.parametrize("countdown", [-1, -0.5, timedelta(-1), -INF, timedelta.min])
+def test_p9_a_countdown_of_celery_that_is_past_means_now(countdown: Any) -> None:
+    shared.apply_async([1], countdown=countdown)
+    row = Row.objects.get()
+    assert abs(row.run_at - datetime.now(UTC)) < timedelta(minutes=1)
 
 
 def test_p9_a_lazy_user_is_a_creator() -> None:
