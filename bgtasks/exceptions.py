@@ -238,7 +238,9 @@ def seconds(value: float | timedelta, option: str = "") -> timedelta:
     where = f"{option}: " if option else ""
     try:
         span = value if isinstance(value, timedelta) else timedelta(seconds=value)
-    except (TypeError, OverflowError, ValueError) as error:
+    except OverflowError:
+        span = timedelta.max if value > 0 else timedelta.min  # type: ignore[operator]
+    except (TypeError, ValueError) as error:
         raise InvalidOption(f"{where}{value!r} is no number of seconds: {error}") from None
     if span < timedelta(0):
         raise InvalidOption(f"{where}{value!r} is before now. Give seconds from now, 0 or more.")
