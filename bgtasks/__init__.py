@@ -50,4 +50,22 @@ def __getattr__(name: str) -> Any:
     # somebody asks for it.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "background":
+        _make_whole()
     return getattr(import_module(f"bgtasks.{_HOMES[name]}"), name)
+
+
+def _make_whole() -> None:
+    """Install the patches, so that a task is whole from its decoration on.
+
+    The models.py of an app that stands before bgtasks may declare tasks and refer to their methods.
+    """
+    from django.apps import apps
+    from django.core.exceptions import ImproperlyConfigured
+
+    if not apps.is_installed("bgtasks"):
+        raise ImproperlyConfigured(
+            "bgtasks.background is used, and bgtasks is not in INSTALLED_APPS. Write there: "
+            '"bgtasks", "background_task", in this order.'
+        )
+    import_module("bgtasks.patches.table").install()

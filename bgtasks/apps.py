@@ -1,5 +1,6 @@
 from typing import Any
 
+import background_task
 from background_task.apps import BackgroundTasksAppConfig
 from django.apps import AppConfig, apps
 from django.core.exceptions import ImproperlyConfigured
@@ -12,6 +13,26 @@ from django.db.models.signals import post_migrate
 # configs of all apps, which imports this module, and then imports the models.
 BackgroundTasksAppConfig.default_auto_field = "django.db.models.AutoField"
 
+_stock_background = background_task.background
+
+
+def _install_patches() -> None:
+    from bgtasks.patches import table
+
+    table.install()
+
+
+def _background(*args: Any, **options: Any) -> Any:
+    """Takes the place of ``background_task.background``, and first installs the patches.
+
+    The models.py of an app that stands before bgtasks may declare tasks, before our own models are
+    imported.
+    """
+    _install_patches()
+    return _stock_background(*args, **options)
+
+
+background_task.background = _background
 
 # The modules of bgtasks that declare tasks. A worker imports them with every app's ``tasks.py``.
 OWN_TASKS = ("bgtasks.dialects.django_q", "bgtasks.mail")
@@ -31,13 +52,13 @@ class BgtasksConfig(AppConfig):
                 'INSTALLED_APPS, in this order: "bgtasks", "background_task".'
             )
         super().import_models()
+        # Not in `ready`: that of an app which stands before this one may call tasks.
+        _install_patches()
 
     def ready(self) -> None:
         from bgtasks import checks
-        from bgtasks.patches import table
         from bgtasks.tasks import registry
 
-        table.install()
         registry.add_modules(*OWN_TASKS)
         checks.register_all()
         post_migrate.connect(_restore_tables, sender=self)

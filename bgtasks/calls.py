@@ -15,15 +15,15 @@ from background_task import signals
 from background_task import tasks as upstream
 from background_task.models import Task
 from django.conf import settings
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.utils import timezone
 
 from bgtasks import conf
-from bgtasks.exceptions import InvalidOption, NotJSON, seconds
-from bgtasks.queue import database, enqueue, unique
+from bgtasks.exceptions import InvalidOption, NoTable, NotJSON, seconds
+from bgtasks.queue import creators, database, enqueue, unique
 from bgtasks.results import AsyncResult
 from bgtasks.running.eager import run_eagerly
-from bgtasks.tasks import policies, validation
+from bgtasks.tasks import columns, policies, validation
 
 # These keyword arguments of a call are options, and so is `schedule`; the others are the function's
 # own.
@@ -56,21 +56,23 @@ def call(proxy: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def submit(
     proxy: Any,
-    args: Sequence[Any] = (),
+    args: Sequence[Any] | None = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
     run_at: datetime | None = None,
     options: Mapping[str, Any] | None = None,
-    **columns: Any,
+    **given: Any,
 ) -> Any:
     """Enqueue a call whose options stand apart from its arguments. Every dialect calls this.
 
     Args:
+        args: the positional arguments, a list or a tuple.
+        kwargs: the keyword arguments.
         run_at: do not start before then; None: what the task's own schedule says.
         options: options that the task's table has no column for: ``timeout`` (seconds),
             ``expires`` (seconds since the epoch), ``then`` (the name of a task that is enqueued
             with the row's id when this one has ended).
-        columns: options with a column, as in a call: ``priority``, ``queue``, ``verbose_name``,
+        given: options with a column, as in a call: ``priority``, ``queue``, ``verbose_name``,
             ``creator``. None is as if the option was not given.
 
     Returns:
@@ -81,13 +83,14 @@ def submit(
         WrongArguments: the function does not take these arguments.
         InvalidOption: an option makes no sense.
     """
-    given = {name: value for name, value in columns.items() if value is not None}
+    args, kwargs = validation.as_call(proxy.name, args, kwargs)
+    given = {name: value for name, value in given.items() if value is not None}
     if run_at is not None:
         given["schedule"] = run_at
     own_run_at, action, own = _call_options(proxy, given)
     if (timeout := (options or {}).get("timeout")) is not None:
         validation.check_timeout(proxy.name, timeout)
-    return _schedule(proxy, tuple(args), dict(kwargs or {}), own_run_at, action, own, options)
+    return _schedule(proxy, args, kwargs, own_run_at, action, own, options)
 
 
 def delay(proxy: Any, *args: Any, **kwargs: Any) -> AsyncResult:
@@ -102,7 +105,7 @@ def delay(proxy: Any, *args: Any, **kwargs: Any) -> AsyncResult:
 
 def apply_async(
     proxy: Any,
-    args: Sequence[Any] = (),
+    args: Sequence[Any] | None = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
     countdown: float | timedelta | None = None,
@@ -117,7 +120,7 @@ def apply_async(
     """Enqueue a call.
 
     Args:
-        args: the positional arguments of the function.
+        args: the positional arguments of the function, a list or a tuple.
         kwargs: its keyword arguments.
         countdown: seconds, or a timedelta, from now: the task does not start earlier.
         eta: the time before which it does not start, instead of ``countdown``.
@@ -134,7 +137,7 @@ def apply_async(
         WrongArguments: the function does not take these arguments.
         InvalidOption: an option makes no sense, or ``countdown`` and ``eta`` are both given.
     """
-    options = {"expires": _epoch(expires), "timeout": timeout}
+    options = {"expires": _epoch(proxy, expires), "timeout": timeout}
     row = submit(
         proxy,
         args,
@@ -157,7 +160,8 @@ def call_each(proxy: Any, *iterables: Iterable[Any], **kwargs: Any) -> list[Task
     ``unique`` task are enqueued one by one, because each needs its key.
 
     Args:
-        iterables: the positional arguments: an iterable for each, all of the same length.
+        iterables: the positional arguments: an iterable for each, all of the same length. A text
+            or a mapping is none.
         kwargs: as in a call: its options, and keyword arguments that are the same for all.
 
     Returns:
@@ -170,6 +174,7 @@ def call_each(proxy: Any, *iterables: Iterable[Any], **kwargs: Any) -> list[Task
         ValueError: the iterables differ in length, or an option asks for the rows that wait for
             the same call.
     """
+    iterables = tuple(validation.as_iterables(proxy.name, iterables))
     run_at, action, options = _call_options(proxy, kwargs)
     if action != upstream.TaskSchedule.SCHEDULE or options.pop("remove_existing_tasks"):
         raise ValueError(
@@ -183,9 +188,13 @@ def call_each(proxy: Any, *iterables: Iterable[Any], **kwargs: Any) -> list[Task
         with transaction.atomic(using=database.alias()):
             return [_schedule(proxy, args, kwargs, run_at, action, options) for args in calls]
     params = [enqueue.parameters(proxy.name, args, kwargs) for args in calls]
-    options["repeat"] = validation.repeat_seconds(proxy.name, options.get("repeat"))
+    options["repeat"] = columns.repeat_seconds(proxy.name, options.get("repeat"))
     like = Task(task_name=proxy.name, run_at=run_at, **options)
-    rows = enqueue.insert_many(like, params)
+    try:
+        rows = enqueue.insert_many(like, params)
+    except DatabaseError as error:
+        _explain_missing_table(proxy.name, error)
+        raise
     for row in rows if signals.task_created.receivers else ():
         signals.task_created.send(sender=proxy.runner.__class__, task=row)
     _run_if_eager(*rows)
@@ -195,19 +204,26 @@ def call_each(proxy: Any, *iterables: Iterable[Any], **kwargs: Any) -> list[Task
 def _start(
     proxy: Any, countdown: float | timedelta | None, eta: datetime | None
 ) -> datetime | None:
+    where = f"a call of {proxy.name}"
+    columns.check_moment(eta, where, "eta")
     if countdown is None:
-        return eta
+        return eta and aware(eta, where, "eta")
     if eta is not None:
-        raise InvalidOption(f"countdown and eta of a call of {proxy.name}: give one of them.")
-    return timezone.now() + seconds(countdown)
+        raise InvalidOption(f"countdown and eta of {where}: give one of them.")
+    return timezone.now() + seconds(countdown, f"countdown of {where}")
 
 
-def _epoch(moment: float | timedelta | datetime | None) -> float | None:
+def _epoch(proxy: Any, moment: float | timedelta | datetime | None) -> float | None:
     if moment is None:
         return None
-    if isinstance(moment, datetime):
-        return (aware(moment, "a call", "expires") or moment).timestamp()
-    return timezone.now().timestamp() + seconds(moment).total_seconds()
+    where = f"a call of {proxy.name}"
+    if not isinstance(moment, datetime):
+        span = seconds(moment, f"expires of {where}")
+        return timezone.now().timestamp() + span.total_seconds()
+    try:
+        return (aware(moment, where, "expires") or moment).timestamp()
+    except (OverflowError, ValueError):  # a naive time, as USE_TZ is off
+        raise InvalidOption(f"expires of {where} is {moment}: beyond the calendar.") from None
 
 
 def _schedule(
@@ -216,20 +232,41 @@ def _schedule(
     kwargs: dict[str, Any],
     run_at: datetime | None,
     action: int,
-    columns: dict[str, Any],
+    given: dict[str, Any],
     options: Mapping[str, Any] | None = None,
 ) -> Any:
     validation.check_arguments(proxy, args, kwargs)
     # These arguments are passed only if they are used: a project's own runner may not take them.
     more: dict[str, Any] = {"options": options} if options else {}
     if (key := _unique_key(proxy, args, kwargs)) is not None:
-        _refuse_looking_for_existing(proxy, action, columns)
+        _refuse_looking_for_existing(proxy, action, given)
         more["unique_key"] = key
-    row = _schedule_of(proxy.runner)(
-        proxy.name, args, kwargs, run_at=run_at, action=action, **columns, **more
-    )
+    try:
+        row = _schedule_of(proxy.runner)(
+            proxy.name, args, kwargs, run_at=run_at, action=action, **given, **more
+        )
+    except DatabaseError as error:
+        _explain_missing_table(proxy.name, error)
+        raise
     _run_if_eager(row)
     return row
+
+
+def _explain_missing_table(name: str, error: DatabaseError) -> None:
+    """Say what to do if a call could not be enqueued because the database is not migrated.
+
+    Raises:
+        NoTable: that was the reason.
+    """
+    if not database.is_missing_table(error):
+        return
+    reason = str(error).partition("\n")[0]
+    raise NoTable(
+        f"{name} is called, and the database has no table for that ({reason}). Run `manage.py "
+        "migrate`. If the ready() of an app calls it, that runs before every command, `migrate` "
+        'too: declare the task with @background(cron="...") instead, and no call is needed, or '
+        "call it in a receiver of the signal post_migrate."
+    ) from error
 
 
 def _schedule_of(runner: Any) -> Callable[..., Any]:
@@ -291,8 +328,8 @@ def _run_if_eager(*rows: Any) -> None:
             run_eagerly(row)
 
 
-def _refuse_looking_for_existing(proxy: Any, action: int, columns: dict[str, Any]) -> None:
-    if action != upstream.TaskSchedule.SCHEDULE or columns.get("remove_existing_tasks"):
+def _refuse_looking_for_existing(proxy: Any, action: int, given: dict[str, Any]) -> None:
+    if action != upstream.TaskSchedule.SCHEDULE or given.get("remove_existing_tasks"):
         raise InvalidOption(
             f"{proxy.name} is unique: a call returns the row that waits or runs. Leave out the "
             "schedule's action and remove_existing_tasks, or unique."
@@ -322,30 +359,46 @@ def _call_options(
     Returns:
         The time to run at, the action of the schedule, and the other options.
     """
-    schedule = validation.as_schedule(kwargs.pop("schedule", None)).merge(proxy.schedule)
+    name, where = proxy.name, f"a call of {proxy.name}"
+    schedule = columns.as_schedule(kwargs.pop("schedule", None), name).merge(proxy.schedule)
     options = {name: kwargs.pop(name) for name in CALL_OPTIONS if name in kwargs}
-    own = policies.of(proxy.name).priority if schedule._priority is None else schedule.priority
-    options.setdefault("priority", own)
+    if options.get("priority") is None:
+        own = policies.of(name).priority if schedule._priority is None else schedule.priority
+        options["priority"] = own
+    options["priority"] = columns.as_priority(f"priority of {where}", options["priority"])
     options.setdefault("queue", proxy.queue)
     options.setdefault("remove_existing_tasks", proxy.remove_existing_tasks)
-    run_at = aware(schedule.run_at, proxy.name, "schedule")
-    options["repeat_until"] = aware(options.get("repeat_until"), proxy.name, "repeat_until")
+    for column in ("queue", "verbose_name"):
+        columns.check_text(options.get(column), where, column)
+    creators.check(options.get("creator"), where)
+    run_at = aware(schedule.run_at, name, "schedule")
+    repeat_until = columns.as_moment(options.get("repeat_until"), where, "repeat_until")
+    options["repeat_until"] = aware(repeat_until, name, "repeat_until")
     return run_at, schedule.action, options
 
 
 def aware(value: datetime | None, name: str, option: str) -> datetime | None:
     """The time as an aware one, if USE_TZ is on. A naive one is taken as local, with a warning.
 
+    With USE_TZ off, an aware time becomes the naive local one, as the database takes no other.
+
     Args:
         name: the task's name, for the warning.
         option: the option's name, for the warning.
+
+    Raises:
+        InvalidOption: it is so near to the end of the calendar that other time zones cannot show
+            it.
     """
-    if isinstance(value, datetime) and settings.USE_TZ and timezone.is_naive(value):
+    if value is None:
+        return None
+    if settings.USE_TZ and timezone.is_naive(value):
         warnings.warn(
             f"{option} of task {name} is {value}, without a time zone, while USE_TZ is on. It is "
             f"taken as {timezone.get_current_timezone_name()}; use django.utils.timezone.now().",
             RuntimeWarning,
             stacklevel=4,
         )
-        return timezone.make_aware(value)
-    return value
+        value = timezone.make_aware(value)
+    columns.check_in_calendar(value, f"{option} of {name}")
+    return value if settings.USE_TZ or timezone.is_naive(value) else timezone.make_naive(value)

@@ -3,7 +3,7 @@
 BgtasksError
 ├── InvalidTask              at decoration
 │   ├── GeneratorTask
-│   ├── LambdaTask, NestedTask, MethodTask
+│   ├── LambdaTask, NestedTask, MethodTask, ObjectTask
 │   ├── DuplicateTask
 │   └── InvalidOption        (a ValueError too)
 │       └── InvalidCron
@@ -33,6 +33,7 @@ BgtasksError
 ├── LeaseLost, NoNextRun,
 │   BrokenTransaction        in the worker
 ├── NotMigrated              at worker start
+│   └── NoTable              at enqueue (an OperationalError and a ProgrammingError too)
 └── recorded as the failure of an attempt
     ├── BrokenRow            the row is not tried again
     ├── ResultNotJSON        the row is not tried again
@@ -45,6 +46,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from background_task.exceptions import InvalidTaskError
+from django.db import OperationalError, ProgrammingError
 
 
 class BgtasksError(Exception):
@@ -69,6 +71,10 @@ class NestedTask(InvalidTask):
 
 class MethodTask(InvalidTask):
     """A method needs an object, which a row cannot carry, so it cannot be a task."""
+
+
+class ObjectTask(InvalidTask):
+    """What is no function has no name by which a worker could find it, so it cannot be a task."""
 
 
 class InvalidOption(InvalidTask, ValueError):
@@ -109,6 +115,13 @@ class BrokenTransaction(BgtasksError):
 
 class NotMigrated(BgtasksError):
     """The tables of bgtasks are not in the database."""
+
+
+class NoTable(NotMigrated, OperationalError, ProgrammingError):
+    """A call cannot be enqueued, as a table is not in the database.
+
+    It is also what the databases themselves raise, because projects catch that.
+    """
 
 
 class BrokenRow(BgtasksError, InvalidTaskError):
@@ -217,20 +230,26 @@ class Cancel(BgtasksError):
 LONGEST = timedelta(days=36525)
 
 
-def seconds(value: float | timedelta) -> timedelta:
+def seconds(value: float | timedelta, option: str = "") -> timedelta:
     """A time span from seconds or a timedelta.
+
+    Args:
+        option: the option that has this value, and of what, for the error text.
 
     Raises:
         InvalidOption: it is negative, longer than `LONGEST`, or neither.
     """
+    where = f"{option}: " if option else ""
     try:
         span = value if isinstance(value, timedelta) else timedelta(seconds=value)
-    except (TypeError, OverflowError, ValueError) as error:
-        raise InvalidOption(f"{value!r} is no number of seconds: {error}") from None
+    except OverflowError:
+        span = timedelta.max if value > 0 else timedelta.min  # type: ignore[operator]
+    except (TypeError, ValueError) as error:
+        raise InvalidOption(f"{where}{value!r} is no number of seconds: {error}") from None
     if span < timedelta(0):
-        raise InvalidOption(f"{value!r} is before now. Give seconds from now, 0 or more.")
+        raise InvalidOption(f"{where}{value!r} is before now. Give seconds from now, 0 or more.")
     if span > LONGEST:
-        raise InvalidOption(f"{value!r} is over a hundred years. Give seconds from now.")
+        raise InvalidOption(f"{where}{value!r} is over a hundred years. Give seconds from now.")
     return span
 
 

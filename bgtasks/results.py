@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -53,8 +54,15 @@ class AsyncResult:
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.id}>"
 
+    def __str__(self) -> str:
+        """The id, so that a result that is stored as a text is found again by that text."""
+        return str(self.id)
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, AsyncResult) and self.id == other.id
+        """Whether the other is a result with the same id, or that id itself."""
+        if isinstance(other, AsyncResult):
+            return self.id == other.id
+        return self.id == other if isinstance(other, type(self.id)) else NotImplemented
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -134,7 +142,7 @@ class AsyncResult:
             UnknownResult: there is no such task.
         """
         until = None if timeout is None else elapsed() + timeout
-        state = self._find_or_refuse()
+        state = _find_or_refuse(self)
         if state.outcome is None:
             state = self._wait(until, timeout)
         return _taken(state, propagate)
@@ -142,7 +150,7 @@ class AsyncResult:
     async def aget(self, timeout: float | None = None, propagate: bool = True) -> Any:
         """Like `get`, for coroutines: the event loop goes on, and takes no thread for waiting."""
         until = None if timeout is None else elapsed() + timeout
-        find = sync_to_async(self._find_or_refuse)
+        find = sync_to_async(partial(_find_or_refuse, self))
         if (state := await find()).outcome is None:
             with waiting_for(self.id) as waiter:
                 while (state := await find()).outcome is None:
@@ -151,18 +159,6 @@ class AsyncResult:
                         raise await sync_to_async(_too_late)(self.id, state, timeout)
                     await waiter.wait(min(left, COROUTINE_POLL))
         return await sync_to_async(_taken)(state, propagate)
-
-    def _find_or_refuse(self) -> outcomes.State:
-        """The state of the task.
-
-        Raises:
-            UnknownResult: there is no such task.
-            WouldBlock: the task has not ended, and would not end while somebody waits here.
-        """
-        state = self._find()
-        if state.outcome is None:
-            _refuse_to_block(self)
-        return state
 
     def revoke(self, terminate: bool = False) -> bool:
         """Cancel the task, unless it has ended or a worker has it.
@@ -206,6 +202,19 @@ class AsyncResult:
             listening.close()
 
 
+def _find_or_refuse(result: AsyncResult) -> outcomes.State:
+    """The state of the task.
+
+    Raises:
+        UnknownResult: there is no such task.
+        WouldBlock: the task has not ended, and would not end while somebody waits here.
+    """
+    state = result._find()
+    if state.outcome is None:
+        _refuse_to_block(result)
+    return state
+
+
 def _taken(state: outcomes.State, propagate: bool) -> Any:
     if state.outcome == Outcome.State.SUCCEEDED:
         return _value(state)
@@ -230,7 +239,10 @@ def _too_late(task_id: int, state: outcomes.State, timeout: float | None) -> Res
 def _workers() -> str:
     """A sentence for error texts: whether any worker runs."""
     if Worker.objects.using(db.alias()).exists():
-        return "The workers that run are busy, serve other queues, or do not know it."
+        return (
+            "The workers that run are busy, serve other queues, or do not know it, which they do "
+            "if a tasks.py imports its module."
+        )
     return "No worker runs: start `manage.py process_tasks`."
 
 

@@ -32,10 +32,11 @@ from bgtasks.exceptions import (
     Snooze,
     UnknownAttribute,
     UnknownOption,
+    seconds,
 )
 from bgtasks.models import Attempt, Outcome
 from bgtasks.queue import database as db
-from bgtasks.tasks import decorator
+from bgtasks.tasks import columns, decorator, validation
 from bgtasks.tasks.current import CurrentTask, current_task
 from bgtasks.tasks.policies import Policy
 
@@ -172,6 +173,7 @@ class Request:
     retries: int = 0
     called_directly: bool = True
     asked: Retry | None = None
+    most_retries: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +210,10 @@ class Retrying:
             "retry_backoff_max": self.retry_backoff_max,
             "countdown in retry_kwargs": self.retry_kwargs.get("countdown"),
         }.items():
-            _check_seconds(name, option, value)
+            if value is not None and not (isinstance(value, int | float) and value >= 0):
+                raise InvalidOption(
+                    f"{option} of task {name} is {value!r}: give seconds, 0 or more."
+                )
 
     def arguments(self, retries: int) -> dict[str, Any]:
         """The keyword arguments for `Task.retry` of a run that had so many retries before it."""
@@ -216,26 +221,15 @@ class Retrying:
         if self.retry_backoff:
             # The first delay is at least a second. 60 doublings are more than any delay may last;
             # a larger exponent would in the end overflow the float.
-            seconds = max(1.0, float(self.retry_backoff)) * 2.0 ** min(retries, 60)
+            delay = max(1.0, float(self.retry_backoff)) * 2.0 ** min(retries, 60)
             if self.retry_backoff_max is not None:
-                seconds = min(seconds, self.retry_backoff_max)
+                delay = min(delay, self.retry_backoff_max)
             # A random delay keeps tasks that failed together from being tried again together.
-            given["countdown"] = random.uniform(0, seconds) if self.retry_jitter else seconds  # noqa: S311
+            given["countdown"] = random.uniform(0, delay) if self.retry_jitter else delay  # noqa: S311
         return given
 
 
 _RETRY_KWARGS = ("max_retries", "countdown")
-
-
-def _check_seconds(name: str, option: str, value: Any) -> None:
-    """Refuse a value that is neither a number of seconds nor None.
-
-    Raises:
-        InvalidOption
-    """
-    if value is None or (isinstance(value, int | float) and value >= 0):
-        return
-    raise InvalidOption(f"{option} of task {name} is {value!r}: give seconds, 0 or more.")
 
 
 def _is_exception(value: Any) -> bool:
@@ -297,13 +291,21 @@ class Task(_Types):
         self.proxy = decorate(self._for_workers())
 
     def _check(self) -> None:
+        validation.check_function(self.name, self._function)
         self.retrying.check(self.name)
-        _check_seconds(self.name, "default_retry_delay", self.default_retry_delay)
-        if not isinstance(self.expires, datetime | timedelta):
-            _check_seconds(self.name, "expires", self.expires)
+        spans = {"default_retry_delay": self.default_retry_delay}
+        if not isinstance(self.expires, datetime):
+            spans["expires"] = self.expires
+        for option, span in spans.items():
+            if span is not None:
+                seconds(span, f"{option} of task {self.name}")
         for most in (self.max_retries, self.retrying.retry_kwargs.get("max_retries")):
-            if most is not None and (not isinstance(most, int) or most < 0):
-                raise InvalidOption(f"max_retries of task {self.name} is {most!r}: not 0 or more.")
+            if most is not None:
+                _check_retries(f"task {self.name}", most)
+                if most < 0:
+                    raise InvalidOption(
+                        f"max_retries of task {self.name} is {most!r}: not 0 or more."
+                    )
         try:
             self._signature.bind_partial(*self._first)
         except TypeError:
@@ -347,7 +349,7 @@ class Task(_Types):
         """Enqueue a call.
 
         Args:
-            args: the positional arguments.
+            args: the positional arguments, a list or a tuple.
             kwargs: the keyword arguments.
             countdown: seconds from now, before which it does not start.
             eta: the time before which it does not start, instead of `countdown`.
@@ -365,7 +367,9 @@ class Task(_Types):
             UnknownOption: an option of Celery's that is not supported.
         """
         refuse(f"apply_async() of {self.name}", others, Task.apply_async)
-        args, kwargs = tuple(args or ()), dict(kwargs or {})
+        if priority is not None:
+            priority = columns.as_priority(f"priority of a call of {self.name}", priority)
+        args, kwargs = validation.as_call(self.name, args or (), kwargs or {})
         try:
             self._signature.bind(*self._first, *args, **kwargs)
         except TypeError as error:
@@ -374,7 +378,7 @@ class Task(_Types):
             self.proxy,
             args,
             kwargs,
-            countdown=countdown,
+            countdown=_past_is_now(countdown),
             eta=eta,
             queue=queue,
             priority=None if priority is None else conf.as_stored(priority),
@@ -440,7 +444,12 @@ class Task(_Types):
         except (Retry, Snooze, Cancel, InvalidTaskError, *self.retrying.dont_autoretry_for):
             raise
         except self.retrying.autoretry_for as error:
-            self.retry(exc=error, **self.retrying.arguments(request.retries))
+            options = self.retrying.arguments(request.retries)
+            if request.most_retries is not None:
+                # What the task itself has said goes before its decorator: so the exception of a
+                # `Task.retry` that had no tries left is final.
+                options["max_retries"] = request.most_retries
+            self.retry(exc=error, **options)
         finally:
             self._request.reset(token)
         if request.asked is not None:
@@ -476,7 +485,7 @@ class Task(_Types):
             countdown: seconds until the next try, instead of `eta`; without either, it is the
                 task's `default_retry_delay`.
             max_retries: how often it may be tried again, instead of what the task's decorator
-                says.
+                says. It holds for the retries that `autoretry_for` causes in this run, too.
 
         Returns:
             The `Retry`, if `throw` is False.
@@ -490,6 +499,9 @@ class Task(_Types):
         refuse(f"retry() of {self.name}", others, Task.retry)
         request = self.request
         self._refuse_other_arguments(request, args, kwargs)
+        if max_retries is not None:
+            _check_retries(f"retry() of {self.name}", max_retries)
+            request.most_retries = max_retries
         if request.called_directly:
             raise exc or Retry()
         most = self.max_retries if max_retries is None else max_retries
@@ -505,17 +517,22 @@ class Task(_Types):
 
     def _refuse_other_arguments(self, request: Request, args: Any, kwargs: Any) -> None:
         others = {}
+        validation.as_call(self.name, args, kwargs)
         if args is not None and list(args) != list(request.args):
             others["other args"] = args
         if kwargs is not None and dict(kwargs) != dict(request.kwargs):
             others["other kwargs"] = kwargs
         refuse(f"retry() of {self.name}", others, Task.retry)
 
-    def _delay(self, eta: datetime | None, countdown: float | None) -> float | timedelta:
-        if eta is None:
+    def _delay(self, eta: datetime | None, countdown: float | timedelta | None) -> timedelta:
+        where = f"retry() of {self.name}"
+        columns.check_moment(eta, where, "eta")
+        if eta is not None:
+            delay: Any = (calls.aware(eta, where, "eta") or eta) - timezone.now()
+        else:
             delay = self.default_retry_delay if countdown is None else countdown
-            return max(0, delay or 0)  # as in Celery, a time that is past means now
-        return max(timedelta(0), (calls.aware(eta, self.name, "eta") or eta) - timezone.now())
+        option = "countdown" if eta is None else "eta"
+        return seconds(_past_is_now(0 if delay is None else delay), f"{option} of {where}")
 
     def update_state(
         self, *, state: str = PROGRESS, meta: Mapping[str, Any] | None = None, **others: Any
@@ -537,6 +554,22 @@ class Task(_Types):
         refuse(f"update_state() of {self.name}", others, supported)
         if (task := self._current()) is not None and not self.request.called_directly:
             task.set_progress(meta.get("current", 0), meta.get("total"), meta.get("status", ""))
+
+
+def _past_is_now(delay: Any) -> Any:
+    """A delay as it is, or 0 if it is negative: as in Celery, a time that is past means now."""
+    plain = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    return 0 if isinstance(plain, int | float) and plain < 0 else delay
+
+
+def _check_retries(where: str, most: Any) -> None:
+    """Refuse a ``max_retries`` that is no integer.
+
+    Raises:
+        InvalidOption: it is such a value.
+    """
+    if not isinstance(most, int):
+        raise InvalidOption(f"max_retries of {where} is {most!r}: give a whole number.")
 
 
 _META = ("current", "total", "status")
@@ -610,11 +643,12 @@ def shared_task(
     policy = Policy(
         max_attempts=1,  # the engine repeats nothing: `Task.retry` asks for retries and counts them
         timeout=time_limit,
-        priority=conf.as_stored(priority),
+        priority=conf.as_stored(columns.as_priority("priority of @shared_task", priority)),
         result="ignore" if ignore_result else "json",
     )
 
     def decorate(function: Callable[..., Any]) -> Task:
+        validation.check_callable(function)
         task = Task(
             function,
             bind=bind,

@@ -41,6 +41,7 @@ from bgtasks.results import AsyncResult
 from bgtasks.running import inline
 from bgtasks.running.run import claimed_here
 from bgtasks.serialize import codec
+from bgtasks.tasks import columns
 from bgtasks.tasks.decorator import background
 
 __all__ = ["EndedTask", "async_task", "fetch", "result"]
@@ -141,7 +142,12 @@ def _options(kwargs: dict[str, Any], q_options: Mapping[str, Any]) -> dict[str, 
 
     Raises:
         UnknownOption: one of them is not supported.
+        InvalidOption: ``q_options`` is no dict.
     """
+    if not isinstance(q_options, Mapping):
+        raise InvalidOption(
+            f"q_options of async_task() is of type {type(q_options).__name__}: give a dict."
+        )
     others = [name for name in q_options if name not in SUPPORTED]
     others += [name for name in kwargs if name in REFUSED]
     if others:
@@ -154,6 +160,7 @@ def _options(kwargs: dict[str, Any], q_options: Mapping[str, Any]) -> dict[str, 
 
 def _checked_name(name: str | None) -> str | None:
     if name is None or (isinstance(name, str) and not name.isdigit() and len(name) <= LONGEST_NAME):
+        columns.check_text(name, "async_task()", "verbose_name", option="task_name")
         return name
     raise InvalidOption(
         f"task_name {name!r}: give a text of at most {LONGEST_NAME} characters that is no number, "

@@ -6,7 +6,6 @@ from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
 
-from bgtasks.exceptions import InvalidOption
 from bgtasks.queue import creators
 
 
@@ -37,8 +36,7 @@ class Creator:
         return creators.of(row)
 
     def __set__(self, row: Any, creator: Any) -> None:
-        if creator is not None and creator.pk is None:
-            raise InvalidOption(f"The creator {creator!r} is not saved yet: save it first.")
+        creators.check(creator, f"a row of {row.task_name or 'a task'}")
         creators.set_pending(row, None)
         if creator is None or creators.fits(creator.pk):
             self._generic.__set__(row, creator)

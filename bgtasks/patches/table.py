@@ -6,7 +6,6 @@ replaced on them. Nothing else is touched.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,7 @@ from bgtasks.patches import models as ours
 from bgtasks.patches import runner
 from bgtasks.patches.creators import Creator
 from bgtasks.queue import creators, saving
-from bgtasks.tasks import decorator, registry, validation
+from bgtasks.tasks import columns, decorator, registry
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def _call(proxy: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _create(cls: type, schedule: Any) -> Any:
-    return validation.as_schedule(schedule)
+    return columns.as_schedule(schedule)
 
 
 AppSettings, TaskManager = settings.AppSettings, models.TaskManager
@@ -132,9 +131,9 @@ _installed = False
 
 
 def install() -> None:
-    """Replace all that the table lists. `BgtasksConfig.ready` calls it; a second call does nothing.
+    """Replace all that the table lists, when the first task is declared or our models are loaded.
 
-    This also disconnects two receivers of upstream.
+    This also disconnects two receivers of upstream. A second call does nothing.
     """
     global _installed
     if _installed:
@@ -148,7 +147,6 @@ def install() -> None:
     for signal in (signals.task_started, signals.task_finished):
         for receiver in (signals.reset_queries, signals.close_old_connections):
             signal.disconnect(receiver)
-    # Tasks may have been declared before this ran, if a models.py imports its tasks. They get the
-    # name and the docstring of their function, as those do that are declared later.
+    # Upstream's registry may have been used before this ran.
     for proxy in upstream.tasks._tasks.values():
-        functools.update_wrapper(proxy, proxy.task_function, updated=())
+        decorator.adopt(proxy)

@@ -13,6 +13,7 @@ from background_task.models import CompletedTask, Task
 from django.contrib.contenttypes.models import ContentType
 from django.db.models import Model, QuerySet
 
+from bgtasks.exceptions import InvalidOption
 from bgtasks.models import Creator, Outcome
 from bgtasks.queue import database as db
 
@@ -22,6 +23,26 @@ LARGEST = 2**31 - 1  # the largest value of a PositiveIntegerField
 def fits(key: Any) -> bool:
     """Whether a primary key fits into the row's own column."""
     return isinstance(key, int) and 0 <= key <= LARGEST
+
+
+def check(creator: Any, name: str) -> None:
+    """Refuse a creator that is no saved model instance, nor None.
+
+    Args:
+        name: what it is the creator of, for the error text.
+
+    Raises:
+        InvalidOption: it is such a one.
+    """
+    if creator is None:
+        return
+    if not isinstance(creator, Model):
+        raise InvalidOption(
+            f"creator of {name} is {creator!r}: give a model instance, such as a user. A user who "
+            "is not logged in is none."
+        )
+    if creator.pk is None:
+        raise InvalidOption(f"The creator {creator!r} of {name} is not saved yet: save it first.")
 
 
 def pending(row: Any) -> Any:

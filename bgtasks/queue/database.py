@@ -202,15 +202,23 @@ def fetch(sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return list(cursor.fetchall())
 
 
-# The SQLSTATE of PostgreSQL's error `lock_not_available`.
-_LOCK_TIMEOUT = "55P03"
+# The SQLSTATEs of PostgreSQL's errors `lock_not_available` and `undefined_table`.
+_LOCK_TIMEOUT, _UNDEFINED_TABLE = "55P03", "42P01"
 
 
 def is_lock_timeout(error: Exception) -> bool:
     """Whether a statement failed on PostgreSQL because it had waited too long for a lock."""
+    return _sqlstate(error) == _LOCK_TIMEOUT
+
+
+def is_missing_table(error: Exception) -> bool:
+    """Whether a statement failed because a table is not there."""
+    return _sqlstate(error) == _UNDEFINED_TABLE or "no such table" in str(error)
+
+
+def _sqlstate(error: Exception) -> str | None:
     cause = error.__cause__
-    code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-    return bool(code == _LOCK_TIMEOUT)
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
 
 
 def instances(rows: Iterable[tuple[Any, ...]]) -> list[Task]:

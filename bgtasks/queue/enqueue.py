@@ -18,7 +18,7 @@ from bgtasks.exceptions import NotJSON
 from bgtasks.queue import call_options, creators, notify, saving, unique
 from bgtasks.queue import database as db
 from bgtasks.serialize import codec
-from bgtasks.tasks.validation import repeat_seconds
+from bgtasks.tasks.columns import repeat_seconds
 
 
 def parameters(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from background_task import models as upstream
@@ -24,6 +25,7 @@ from bgtasks.queue import call_options, claims, enqueue, finish_sql, notify, rec
 from bgtasks.queue import database as db
 from bgtasks.queue.ending import Ending
 from bgtasks.queue.repeat import repeat
+from bgtasks.serialize.tracebacks import gist
 
 logger = logging.getLogger(__name__)
 
@@ -98,16 +100,16 @@ def record_with_receivers(endings: Sequence[Ending]) -> tuple[list[Task], float]
 
 
 def _complete(ending: Ending) -> bool:
-    row, error = ending.row, db.storable(ending.error)
+    row, error, now = ending.row, db.storable(ending.error), timezone.now()
     written = finish_sql.write_outcomes([ending], _state(ending))
     if not written:
         return False
-    finish_sql.copy([row.pk], None if ending.succeeded else timezone.now(), error)
+    finish_sql.copy([row.pk], None if ending.succeeded else now, error)
     if ending.state is not None:
-        _write_attempt(ending, error)
+        _write_attempt(ending, error, now)
         upstream.logger.warning(
             "Marking task %s as failed (id %s, attempt %s): %s",
-            row, row.pk, row.attempts, _last_line(error),
+            row, row.pk, row.attempts, gist(error),
         )  # fmt: skip
     instance = _completed([written[0][1]])[written[0][1]]
     _send_signals_of(
@@ -179,7 +181,7 @@ def _reschedule(ending: Ending) -> bool:
     fence = f"UPDATE {db.TASKS} SET last_error = %s WHERE id = %s AND locked_by = %s"
     if not db.execute(fence, [error, row.pk, row.locked_by]):
         return False
-    _write_attempt(ending, error)
+    _write_attempt(ending, error, timezone.now())
     row.last_error, row.locked_by, row.locked_at = error, None, None
     # Without a delay, as after its first lost worker, the row keeps its place in the queue.
     if ending.delay:
@@ -187,7 +189,7 @@ def _reschedule(ending: Ending) -> bool:
         row.run_at = timezone.now() + ending.delay
     upstream.logger.warning(
         "Rescheduling task %s for %s later (id %s, attempt %s): %s",
-        row, ending.delay, row.pk, row.attempts, _last_line(error),
+        row, ending.delay, row.pk, row.attempts, gist(error),
     )  # fmt: skip
     # This is sent before the row is written, for a receiver may set another run_at or priority.
     receivers.send(signals.task_rescheduled, Task, task=row)
@@ -213,17 +215,12 @@ def _repeat_if_possible(row: Task, completed: CompletedTask) -> None:
         rows.update(last_error=completed.last_error)
 
 
-def _last_line(error: str) -> str:
-    """The last line: of a traceback that is the exception, of a text of one line all of it."""
-    return error.strip().rpartition("\n")[2]
-
-
 def _dates(model: Any) -> list[str]:
     fields = model._meta.concrete_fields
     return [field.name for field in fields if field.get_internal_type() == "DateTimeField"]
 
 
-def _write_attempt(ending: Ending, error: str) -> None:
+def _write_attempt(ending: Ending, error: str, now: datetime) -> None:
     row = ending.row
     attempt = Attempt(
         task_id=row.pk,
@@ -231,7 +228,7 @@ def _write_attempt(ending: Ending, error: str) -> None:
         state=ending.state or Attempt.State.FAILED,
         claim=row.locked_by or "",
         started_at=ending.started_at,
-        ended_at=timezone.now(),
+        ended_at=max(now, ending.started_at or now),  # the clock may have been set back
         error=error,
     )
     Attempt.objects.using(db.alias()).bulk_create([attempt])  # unlike save(), sends no signals

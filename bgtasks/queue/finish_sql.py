@@ -43,6 +43,7 @@ def finish_at_once(endings: Sequence[Ending]) -> list[int]:
     given, values = _given(endings)
     fresh, params = db.next_completed_id()
     columns = ", ".join(db.COPIED)
+    finished, _ = _finished("started_at")
     sql = (
         f"WITH gone AS (DELETE FROM {db.TASKS} USING {given} WHERE {db.TASKS}.id = given.id "
         # The ids once more, as a list: without it the planner may read the whole table for the
@@ -54,13 +55,27 @@ def finish_at_once(endings: Sequence[Ending]) -> list[int]:
         f"SELECT completed_id, %s, '', {columns} FROM ended), "
         f"notified AS ({notify.NOTIFY_ENDED.format('SELECT id FROM ended')}), "
         f"written AS ({_INTO_OUTCOMES} SELECT id, completed_id, %s, attempts, started_at, "
-        f"{db.clock()}, result, NULL FROM ended {_REPLACE_STALE} RETURNING task_id) "
+        f"{finished}, result, NULL FROM ended {_REPLACE_STALE} RETURNING task_id) "
         # PostgreSQL does not run a SELECT in a WITH that nothing reads: hence "notified" here.
         "SELECT task_id FROM written, notified"
     )
     ids = db.numbers(ending.row.pk for ending in endings)
     now, state = db.moment(timezone.now()), Outcome.State.SUCCEEDED
     return [task_id for (task_id,) in db.fetch(sql, [*values, ids, *params, now, state])]
+
+
+def _finished(started: str) -> tuple[str, list[Any]]:
+    """SQL, and its parameters, for the time of an ending, which is never before its start.
+
+    On SQLite it is this host's clock, on which the database is too: the start has microseconds,
+    and SQLite's own clock has milliseconds.
+
+    Args:
+        started: the column with the time of the start, which may be NULL.
+    """
+    if db.on_postgresql():
+        return f"GREATEST({db.clock()}, {started})", []
+    return f"MAX(%s, COALESCE({started}, ''))", [db.moment(timezone.now())]
 
 
 # Stands for the claim of an instance that has none, and equals no row's claim.
@@ -106,15 +121,16 @@ def write_outcomes(endings: Sequence[Ending], state: str) -> list[tuple[int, int
     """
     given, values = _given(endings)
     fresh, params = db.next_completed_id()
+    finished, now = _finished("given.started_at")
     lock = f"FOR UPDATE OF {db.TASKS}" if db.on_postgresql() else ""
     sql = (
         f"{_INTO_OUTCOMES} SELECT {db.TASKS}.id, {fresh}, %s, attempts, given.started_at, "
-        f"{db.clock()}, result, exception "
+        f"{finished}, result, exception "
         f"FROM {given} JOIN {db.TASKS} ON {db.TASKS}.id = given.id "
         f"AND {db.is_held_as_given()} WHERE true {lock} "
         f"{_REPLACE_STALE} RETURNING task_id, completed_id"
     )
-    return db.fetch(sql, [*params, state, *values])
+    return db.fetch(sql, [*params, state, *now, *values])
 
 
 def copy(ids: Sequence[int], failed_at: datetime | None, error: str) -> None:

@@ -15,6 +15,7 @@ from bgtasks.queue import claims, pruning
 from bgtasks.queue import database as db
 from bgtasks.queue.ending import Ending
 from bgtasks.queue.finish import record_alone
+from bgtasks.serialize.tracebacks import gist
 
 # The claim that holds a row while it is being revoked.
 REVOKER = f"{db.WORKER_PREFIX}revoked.1-1"
@@ -100,10 +101,10 @@ def story(completed_id: int | None) -> str:
 
 
 def trouble(task_id: int) -> str:
-    """The last line of the error of a waiting task's last attempt; empty if there is none."""
+    """What a waiting task's last attempt raised, in one line; empty if there is nothing."""
     rows = Task.objects.using(db.alias()).filter(pk=task_id)
     error = rows.values_list("last_error", flat=True).first() or ""
-    return error.strip().rpartition("\n")[2]
+    return gist(error)
 
 
 def revoke(task_id: int, terminate: bool) -> bool:

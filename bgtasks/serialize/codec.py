@@ -2,7 +2,8 @@
 
 Plain JSON is written as upstream writes it, so that the ``task_hash`` of a call stays the same.
 A date, a time, a timedelta, a Decimal or a UUID is written as an object with a tag, and read back
-as what it was. Of a time zone only the offset is kept.
+as what it was. Of a time zone only the offset is kept. A lazy translation is written as the text
+that it is in the language that is active.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import Model
+from django.utils.functional import Promise
 
 TAG = "__bgtasks__"
 
@@ -59,12 +61,27 @@ def _refuse_strange_tags(value: Any, text: str) -> None:
 
     def default(part: Any) -> Any:
         nonlocal tags
-        tags += 1
-        return _tagged(part)
+        written = _plain(part)
+        tags += isinstance(written, dict)
+        return written
 
     json.dumps(value, default=default)
     if text.count(f'"{TAG}"') != tags:
         raise ValueError(f"the text {TAG!r} in it is reserved")
+
+
+def _plain(part: Any) -> dict[str, Any] | str:
+    """A part that JSON does not know as one that it knows: with a tag, or a lazy text as its text.
+
+    Raises:
+        TypeError: it cannot be written.
+    """
+    if isinstance(part, Promise):
+        try:
+            return str(part)
+        except Exception as error:
+            raise TypeError(f"a lazy text of it raises {type(error).__name__}: {error}") from error
+    return _tagged(part)
 
 
 def _tagged(part: Any) -> dict[str, Any]:
@@ -77,7 +94,7 @@ def _tagged(part: Any) -> dict[str, Any]:
 
 
 # The encoder is made once: `json.dumps` makes a new one for each call with options.
-_encoder = json.JSONEncoder(sort_keys=True, default=_tagged)
+_encoder = json.JSONEncoder(sort_keys=True, default=_plain)
 
 
 def loads(text: str) -> Any:

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from bgtasks.exceptions import TaskFailed
+from bgtasks.serialize.tracebacks import gist
 
 
 class RemoteTraceback(Exception):
@@ -57,7 +58,7 @@ def rebuild(described: str | None, error_text: str) -> Exception:
         described: the exception as `describe` wrote it.
         error_text: the traceback, or another text, that the row keeps of the failure.
     """
-    error = _instance(described) or TaskFailed(_last_line(error_text) or "The task failed.")
+    error = _instance(described) or TaskFailed(gist(error_text) or "The task failed.")
     error.__cause__ = RemoteTraceback(error_text)
     return error
 
@@ -93,7 +94,3 @@ def imported(path: str) -> type[BaseException] | None:
             found = getattr(found, "__dict__", {}).get(name)
         return found if isinstance(found, type) and issubclass(found, BaseException) else None
     return None
-
-
-def _last_line(text: str) -> str:
-    return text.strip().rpartition("\n")[2]

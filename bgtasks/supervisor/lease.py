@@ -242,9 +242,9 @@ class Lease:
             self._rows_to_run = True
         if unknown := claims.unknown(registry.names(), self._options.queues):
             logger.warning(
-                "Rows wait for tasks that this worker does not know: %s. Is their app in "
-                "INSTALLED_APPS, and does its tasks.py import? If they are newer than this worker, "
-                "restart it.",
+                "Rows wait for tasks that this worker does not know: %s. A worker imports the "
+                "tasks.py of each app in INSTALLED_APPS: if a task is declared in another module, "
+                "import it in tasks.py. If the tasks are newer than this worker, restart it.",
                 ", ".join(unknown),
             )
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from background_task import tasks as upstream
 from background_task.models import Task
 
 from bgtasks.exceptions import InvalidOption
-from bgtasks.tasks import policies, validation
+from bgtasks.tasks import columns, policies, validation
 from bgtasks.tasks.policies import Backoff, Policy
 from bgtasks.tasks.registry import check_name
 
@@ -123,6 +124,10 @@ def background(
     return declare(upstream.tasks, name, schedule, queue, remove_existing_tasks, policy=policy)
 
 
+# The policy of a task of upstream's decorator, unless it has our further options.
+AS_EVER = Policy(result="if-json")
+
+
 def declare_as_ever(
     registry: Any,
     name: str | Callable[..., Any] | None = None,
@@ -141,7 +146,7 @@ def declare_as_ever(
         registry: the ``Tasks`` that gets the task.
         options: of `Policy`.
     """
-    policy = Policy(result="if-json", **options)
+    policy = replace(AS_EVER, **options)
     return declare(registry, name, schedule, queue, remove_existing_tasks, policy, anywhere=True)
 
 
@@ -164,7 +169,8 @@ def declare(
     Raises:
         InvalidTask: see `background`.
     """
-    if callable(name):
+    # The latter are no functions, and are refused as such: class methods, tasks of Django's own.
+    if callable(name) or isinstance(name, classmethod | property) or hasattr(name, "func"):
         return declare(registry, policy=policy, anywhere=anywhere)(name)
     if not isinstance(name, str | None):
         raise InvalidOption(
@@ -172,15 +178,18 @@ def declare(
         )
 
     def decorate(function: Callable[..., Any]) -> Any:
+        validation.check_callable(function, named=bool(name) and anywhere)
         task_name = name or f"{function.__module__}.{function.__name__}"
         if not anywhere:
             validation.check_function(task_name, function)
         validation.check_policy(task_name, policy, function)
+        columns.check_text(task_name, task_name, "task_name")
+        columns.check_text(queue, f"task {task_name}", "queue")
         check_name(registry, task_name, function)
         proxy = registry._task_proxy_class(
             task_name,
             function,
-            validation.as_schedule(schedule),
+            columns.as_schedule(schedule, task_name),
             queue,
             remove_existing_tasks,
             registry._runner,
@@ -196,3 +205,19 @@ def declare(
         return proxy
 
     return decorate
+
+
+def adopt(proxy: Any) -> None:
+    """Make whole a task that upstream's own ``Tasks.background`` has declared.
+
+    A task that `declare` has declared stays as it is.
+
+    Raises:
+        GeneratorTask: its function is a generator function.
+    """
+    if policies.is_declared(proxy.name):
+        return
+    validation.check_runnable(proxy.name, proxy.task_function)
+    proxy.now = validation.callable_now(proxy.name, proxy.task_function)
+    functools.update_wrapper(proxy, proxy.task_function, updated=())
+    policies.declare(proxy.name, AS_EVER)

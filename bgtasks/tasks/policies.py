@@ -64,6 +64,11 @@ def declare(name: str, policy: Policy) -> None:
     _policies[name] = policy
 
 
+def is_declared(name: str) -> bool:
+    """Whether the task of that name has a policy of its own."""
+    return name in _policies
+
+
 def of(name: str) -> Policy:
     """The policy of the task of that name; the default policy if no such task is known here."""
     return _policies.get(name, DEFAULT)

@@ -27,18 +27,14 @@ def check_name(registry: Any, name: str, function: Callable[..., Any]) -> None:
     """
     validation.check_runnable(name, function)
     other = registry._tasks.get(name)
-    if other is None or "<locals>" in function.__qualname__:
+    if other is None:
         return
-    theirs = other.task_function
-    if _identity(theirs) != _identity(function) and "<locals>" not in theirs.__qualname__:
+    paths = [".".join(validation.path_of(each)) for each in (function, other.task_function)]
+    if paths[0] != paths[1] and not any("<locals>" in path for path in paths):
         raise DuplicateTask(
-            f"{'.'.join(_identity(function))} and {'.'.join(_identity(theirs))} both want to be "
-            f"the task {name}. Give one of them another name: @background(name=...)."
+            f"{' and '.join(paths)} both want to be the task {name}. Give one of them another "
+            "name: @background(name=...)."
         )
-
-
-def _identity(function: Callable[..., Any]) -> tuple[str, str]:
-    return function.__module__, function.__qualname__
 
 
 def is_coroutine(name: str) -> bool:

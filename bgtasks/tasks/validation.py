@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
 from inspect import (
     Signature,
     isasyncgenfunction,
     iscoroutinefunction,
+    isfunction,
     isgeneratorfunction,
     signature,
 )
@@ -27,9 +27,10 @@ from bgtasks.exceptions import (
     LambdaTask,
     MethodTask,
     NestedTask,
+    ObjectTask,
     WrongArguments,
 )
-from bgtasks.tasks import crontab
+from bgtasks.tasks import columns, crontab
 from bgtasks.tasks.policies import Policy
 
 
@@ -46,13 +47,56 @@ def check_runnable(name: str, function: Callable[..., Any]) -> None:
         )
 
 
+def is_declared(value: Any) -> bool:
+    """Whether this is a task already, of any dialect."""
+    return isinstance(getattr(value, "proxy", value), upstream.TaskProxy)
+
+
+def check_callable(function: Any, named: bool = False) -> None:
+    """Refuse what is no function: a partial, another object that can be called, a task, a class.
+
+    Args:
+        named: whether the task was given a name, and any object that can be called will do.
+
+    Raises:
+        ObjectTask: it is no function.
+        MethodTask: it is a class method, a static method or a property.
+    """
+    kind = type(function).__name__
+    if isinstance(function, classmethod | staticmethod | property):
+        raise MethodTask(
+            f"The decorator of a task stands above a {kind}. A row cannot carry a class or an "
+            "object: write a function at the top of the module, and let that call the method."
+        )
+    if is_declared(function):
+        raise ObjectTask(f"{function} is a task already: use one decorator.")
+    if isinstance(function, type):
+        raise ObjectTask(
+            f"{function.__module__}.{function.__qualname__} is a class, and a row cannot carry "
+            "the object that it would make. Write a function that makes it."
+        )
+    if not callable(function):
+        raise ObjectTask(f"{function!r} is of type {kind}, and a task is a function.")
+    if not named and not hasattr(function, "__name__"):
+        raise ObjectTask(
+            f"{function!r} is of type {kind} and no function, so it has no name by which a worker "
+            "could find it. Write `def name(...):` at the top of the module, and let that call it."
+        )
+
+
+def path_of(function: Any) -> tuple[str, str]:
+    """The module of a function and its name there; of another object, those of its class."""
+    module = getattr(function, "__module__", None) or type(function).__module__
+    return module, getattr(function, "__qualname__", type(function).__qualname__)
+
+
 def check_function(name: str, function: Callable[..., Any]) -> None:
     """Refuse a function that a worker could not find by importing its module.
 
     Raises:
         LambdaTask, NestedTask, MethodTask: it is a lambda, a nested function, a method.
     """
-    path = getattr(function, "__qualname__", type(function).__qualname__)
+    _, path = path_of(function)
     if path.rpartition(".")[2] == "<lambda>":
         raise LambdaTask(
             f"A lambda in {function.__module__} cannot be a task: rows find their function by its "
@@ -62,13 +106,27 @@ def check_function(name: str, function: Callable[..., Any]) -> None:
         raise NestedTask(
             f"{name} ({path}) is made anew each time that the function around it runs, and a "
             "worker never runs that. Move it to the top of the module, and pass it what it needs "
-            "as arguments."
+            f"as arguments. {_decorated(function)}"
         )
     if "." in path:
         raise MethodTask(
             f"{name} ({path}) is a method. A row cannot carry the object that it needs. Write a "
             "function that takes the object's primary key, and let that call the method."
         )
+
+
+def _decorated(function: Any) -> str:
+    """A sentence for error texts: what to do if the nested function is what a decorator returned.
+
+    Such a function has the decorated one among the variables of the function around it.
+    """
+    advice = "write @functools.wraps(function) in the decorator, above the function that it returns"
+    with suppress(ValueError):  # a variable that has no value yet
+        for cell in getattr(function, "__closure__", None) or ():
+            inner = cell.cell_contents
+            if isfunction(inner) and "<locals>" not in inner.__qualname__:
+                return f"If a decorator put it in the place of {inner.__qualname__}, {advice}."
+    return f"If a decorator returned it, {advice}."
 
 
 def check_policy(name: str, policy: Policy, function: Callable[..., Any]) -> None:
@@ -100,6 +158,7 @@ def check_policy(name: str, policy: Policy, function: Callable[..., Any]) -> Non
         )
     if not isinstance(policy.priority, int):
         raise InvalidOption(f"priority of task {name} is {policy.priority!r}: not an integer.")
+    columns.as_priority(f"priority of task {name}", policy.priority)
 
 
 def _are_seconds(backoff: Any) -> bool:
@@ -149,6 +208,56 @@ def check_arguments(proxy: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) 
         raise WrongArguments(f"{proxy.name}{expected} cannot be called so: {error}.") from None
 
 
+def as_call(name: str, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call that were given as one value each, as copies.
+
+    Args:
+        name: the task's name, for the error text.
+        args: the positional arguments; None for none.
+        kwargs: the keyword arguments; None for none.
+
+    Raises:
+        WrongArguments: ``args`` is neither a list nor a tuple, so that a text would become an
+            argument for each of its characters; or ``kwargs`` is no mapping of texts.
+    """
+    if not isinstance(args, list | tuple | None):
+        hint = "a call with keyword arguments is " if isinstance(args, Mapping) else "one value is "
+        hint += "apply_async(kwargs={...})" if isinstance(args, Mapping) else "apply_async([value])"
+        raise WrongArguments(
+            f"The positional arguments for {name} are of type {type(args).__name__}. Give a list "
+            f"or tuple of them: {hint}."
+        )
+    if not isinstance(kwargs, Mapping | None):
+        raise WrongArguments(
+            f"The keyword arguments for {name} are of type {type(kwargs).__name__}. Give a dict."
+        )
+    for key in kwargs or ():
+        if not isinstance(key, str):
+            raise WrongArguments(f"A keyword argument for {name} is named {key!r}: give a text.")
+    return tuple(args or ()), dict(kwargs or {})
+
+
+def as_iterables(name: str, given: Sequence[Any]) -> Sequence[Iterable[Any]]:
+    """The iterables of ``task.map()``, if each of them is one.
+
+    Raises:
+        WrongArguments: there are none, or one is a single value: a text, a mapping, a number.
+    """
+    if not given:
+        raise WrongArguments(
+            f"{name}.map() is called without arguments, so there is nothing to enqueue. Give a "
+            "list for each argument of the function."
+        )
+    for place, value in enumerate(given, 1):
+        if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
+            raise WrongArguments(
+                f"Argument {place} of {name}.map() is of type {type(value).__name__}. Give a list "
+                "of values, one for each call: arguments that are the same for all calls stand "
+                "among the keyword arguments."
+            )
+    return given
+
+
 def callable_now(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """The function to be called as ``task.now``.
 
@@ -156,6 +265,7 @@ def callable_now(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """
     if not iscoroutinefunction(function):
         return function
+    called = getattr(function, "__name__", name)
 
     @functools.wraps(function)
     def now(*args: Any, **kwargs: Any) -> Any:
@@ -164,46 +274,9 @@ def callable_now(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         except RuntimeError:
             raise AsyncCall(
                 f"{name} is an `async def` task, and nobody here awaits it. Write "
-                f"`await {function.__name__}.now(...)` in a coroutine, or elsewhere "
-                f"`async_to_sync({function.__name__}.task_function)(...)`, from asgiref.sync."
+                f"`await {called}.now(...)` in a coroutine, or elsewhere "
+                f"`async_to_sync({called}.task_function)(...)`, from asgiref.sync."
             ) from None
         return function(*args, **kwargs)
 
     return now
-
-
-def as_schedule(schedule: Any) -> Any:
-    """A ``TaskSchedule`` from any value that the option ``schedule`` takes.
-
-    Unlike upstream's own conversion, it also takes 0 and fractions of seconds as a delay.
-    """
-    if isinstance(schedule, upstream.TaskSchedule):
-        return schedule
-    if not isinstance(schedule, Mapping):
-        schedule = {"run_at": schedule}
-    run_at = schedule.get("run_at")
-    # An integer other than 0 is left as it is, for upstream takes it, and others may compare it.
-    if isinstance(run_at, float) or run_at == 0:
-        run_at = timedelta(seconds=run_at)
-    return upstream.TaskSchedule(
-        run_at=run_at, priority=schedule.get("priority"), action=schedule.get("action")
-    )
-
-
-def repeat_seconds(name: str, repeat: int | float | timedelta | None) -> int:
-    """The interval of a repeating row in whole seconds; 0 if it does not repeat.
-
-    Args:
-        name: the task's name, for the error text.
-        repeat: seconds, or a timedelta; None or 0: it does not repeat.
-
-    Raises:
-        InvalidOption: the interval is no number of whole seconds, or negative.
-    """
-    value = repeat.total_seconds() if isinstance(repeat, timedelta) else repeat or 0
-    if not isinstance(value, int | float) or value < 0 or value != int(value):
-        raise InvalidOption(
-            f"repeat of {name} is {repeat!r}: give whole seconds, 1 or more, or a timedelta of "
-            "them."
-        )
-    return int(value)

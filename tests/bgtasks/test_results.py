@@ -43,6 +43,16 @@ def test_a_row_is_the_key_to_its_result(project: Deployment) -> None:
     assert outcome["started_at"] is not None
 
 
+def test_a_result_is_equal_to_its_id_and_has_it_as_its_text() -> None:
+    result = AsyncResult(5)
+    assert str(result) == f"{result}" == "5"
+    assert AsyncResult(str(result)) == result == 5
+    assert result != 6
+    assert result != "5"  # its hash could not be that of the number too
+    assert {result: "kept"}[5] == "kept"
+    assert repr(result) == "<AsyncResult: 5>"
+
+
 def test_before_the_end_a_result_tells_where_it_stands(project: Deployment) -> None:
     task_id = asked(project, "print(tasks.long.delay('a').id)")
     look = (

@@ -27,7 +27,7 @@ from bgtasks.dialects.django_tasks.framework import (
     normalize_json,
     task_enqueued,
 )
-from bgtasks.tasks import validation
+from bgtasks.tasks import columns, validation
 from bgtasks.tasks.policies import Backoff, Policy
 
 # The options of a task for which neither its decorator nor `OPTIONS` in the setting says anything.
@@ -96,6 +96,10 @@ class DatabaseBackend(BaseTaskBackend):
         Raises:
             InvalidTask
         """
+        try:
+            _check_options(task)
+        except exceptions.InvalidOption as error:
+            raise InvalidTask(str(error)) from None
         super().validate_task(task)
         if not isinstance(task, DatabaseTask):
             raise InvalidTask(
@@ -204,6 +208,20 @@ def _register(task: Any) -> Any:
         return runs.register(task, task.get_backend().policy(task))
     except exceptions.InvalidTask as error:
         raise InvalidTask(str(error)) from error
+
+
+def _check_options(task: Task) -> None:
+    """Refuse options that the framework does not look at, or cannot compare.
+
+    Raises:
+        InvalidOption: such an option makes no sense.
+    """
+    name = f"task {getattr(task.func, '__name__', task.func)}"
+    columns.as_priority(f"priority of {name}", task.priority)
+    columns.check_text(task.queue_name, name, "queue")
+    columns.check_moment(task.run_after, name, "run_after")
+    if task.run_after is not None:
+        columns.check_in_calendar(task.run_after, f"run_after of {name}")
 
 
 def _as_json(

@@ -35,7 +35,7 @@ from bgtasks.models import Attempt, CompletedTask, Outcome, Task
 from bgtasks.queue import database as db
 from bgtasks.queue import outcomes, receivers
 from bgtasks.running import executor
-from bgtasks.serialize import codec, remote_errors
+from bgtasks.serialize import codec, remote_errors, tracebacks
 from bgtasks.tasks import decorator, policies, registry, validation
 from bgtasks.tasks.current import current_task
 from bgtasks.tasks.policies import Policy
@@ -506,13 +506,8 @@ def raised(traceback: str) -> str | None:
     None if the text is no traceback. Python prints no module for a class of `builtins` or of
     `__main__`.
     """
-    path, frames = None, True
-    for line in traceback.splitlines():
-        if line.startswith((" ", "Traceback (")):
-            frames = True
-        elif frames and line:
-            found = _RAISED.match(line)
-            path, frames = (found[1] if found else path), False
+    found = _RAISED.match(tracebacks.exception_line(traceback))
+    path = found and found[1]
     if path is None or "." in path:
         return path
     return f"builtins.{path}" if hasattr(builtins, path) else f"__main__.{path}"

@@ -57,6 +57,7 @@ def test_unknown_tasks_wait_and_are_named(project: Deployment) -> None:
         write(project, name="gone.tasks.away")
     output = drain_with_a_good_neighbour(project)
     assert "does not know: gone.tasks.away" in output
+    assert "declared in another module, import it in tasks.py" in output
     assert [row["attempts"] for row in project.rows()] == [0] * 30
 
 

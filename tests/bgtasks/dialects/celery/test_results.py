@@ -33,6 +33,20 @@ def test_a_result_is_found_by_a_text_or_a_number() -> None:
 
 
 @queue
+def test_p9_a_result_is_its_id_as_a_text() -> None:
+    result = add.delay(1)
+    assert str(result) == f"{result}" == result.id
+    assert AsyncResult(str(result)) == result
+    assert result == result.id
+    assert result.id == result
+    assert result != "another"
+    assert result != int(result.id)
+    assert {result: "kept"}[result.id] == "kept"
+    assert result.id in [result]
+    assert repr(result) == f"<AsyncResult: {result.id}>"
+
+
+@queue
 def test_a_result_can_be_called_off_and_forgotten() -> None:
     result = add.delay(1)
     assert result.revoke()

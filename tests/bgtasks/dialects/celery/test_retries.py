@@ -64,6 +64,50 @@ def decides(what: str) -> None:
     raise bgtasks.Cancel("enough") if what == "cancel" else bgtasks.Snooze(3600)
 
 
+class GivesUp:
+    """Functions that decide in their third run that this is the last one."""
+
+    @staticmethod
+    def with_the_reason(self: Any) -> None:
+        raise self.retry(exc=KeyError("enough"), max_retries=0)
+
+    @staticmethod
+    def without_a_reason(self: Any) -> None:
+        self.retry(max_retries=0)
+
+    @staticmethod
+    def with_as_many_as_it_had(self: Any) -> None:
+        self.retry(exc=KeyError("enough"), max_retries=2)
+
+    @staticmethod
+    def by_another_error(self: Any) -> None:
+        with suppress(KeyError):
+            self.retry(exc=KeyError("enough"), max_retries=0)
+        raise LookupError("enough")
+
+
+@shared_task(bind=True, autoretry_for=(Exception,), max_retries=10, default_retry_delay=0,
+             retry_kwargs={"max_retries": 10})  # fmt: skip
+def gives_up(self: Any, how: str) -> None:
+    if self.request.retries < 2:
+        raise OSError("not yet")
+    getattr(GivesUp, how)(self)
+
+
+@shared_task(bind=True, autoretry_for=(Exception,), max_retries=10, default_retry_delay=0)
+async def gives_up_coroutine(self: Any, how: str) -> None:
+    if self.request.retries < 2:
+        raise OSError("not yet")
+    getattr(GivesUp, how)(self)
+
+
+@shared_task(bind=True, autoretry_for=(OSError,), max_retries=1, default_retry_delay=0)
+def goes_on(self: Any) -> None:
+    """Ask for more tries than the decorator allows, and raise in the same run."""
+    self.retry(max_retries=3, throw=False)
+    raise OSError("not yet")
+
+
 @shared_task(autoretry_for=(OSError,), retry_backoff=2, retry_backoff_max=5, retry_jitter=False)
 async def unreachable() -> None:
     raise ConnectionError("no route")
@@ -74,6 +118,32 @@ def test_a_retry_that_the_task_catches_comes_all_the_same() -> None:
     result = swallows.delay()
     run_queued()
     assert (result.state, result.get()) == ("SUCCESS", 1)
+
+
+@queue
+@pytest.mark.parametrize("task", [gives_up, gives_up_coroutine], ids=["function", "coroutine"])
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [
+        ("with_the_reason", KeyError),
+        ("without_a_reason", celery.MaxRetriesExceededError),
+        ("with_as_many_as_it_had", KeyError),
+        ("by_another_error", LookupError),
+    ],
+)
+def test_p9_a_retry_with_no_tries_left_is_final_under_autoretry(
+    task: Any, how: str, error: type[Exception]
+) -> None:
+    result = task.delay(how)
+    run_queued()
+    assert (result.state, result.attempts, type(result.result)) == ("FAILURE", 3, error)
+
+
+@queue
+def test_p9_the_retries_that_a_run_asks_for_go_before_those_of_the_decorator() -> None:
+    result = goes_on.delay()
+    run_queued()
+    assert (result.state, result.attempts) == ("FAILURE", 4)
 
 
 @queue
