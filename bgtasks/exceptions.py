@@ -108,7 +108,7 @@ class BrokenTransaction(BgtasksError):
 
 
 class NotMigrated(BgtasksError):
-    """The tables of bgtasks are not in the database."""
+    """A table or a column of bgtasks is not in the database."""
 
 
 class BrokenRow(BgtasksError, InvalidTaskError):

@@ -34,7 +34,7 @@ from bgtasks.exceptions import (
     UnknownOption,
 )
 from bgtasks.models import Attempt, Outcome
-from bgtasks.queue import database as db
+from bgtasks.queue import attempts
 from bgtasks.tasks import decorator
 from bgtasks.tasks.current import CurrentTask, current_task
 from bgtasks.tasks.policies import Policy
@@ -546,8 +546,8 @@ def _retries(task: CurrentTask | None) -> int:
     """How often a run of this row has failed. For a first attempt the database is not asked."""
     if task is None or task.attempt == 1:
         return 0
-    attempts = Attempt.objects.using(db.alias()).filter(task_id=task.row.pk)
-    return attempts.filter(state=Attempt.State.FAILED).count()
+    before = attempts.of(task.row.pk, task.attempt - 1)
+    return sum(attempt.state == Attempt.State.FAILED for attempt in before)
 
 
 def shared_task(

@@ -39,11 +39,24 @@ class ClaimedRow:
         self.is_coroutine = False
 
 
-def read_options(text: str | None) -> dict[str, Any]:
+# With this begins the text of the arguments of a row that has options. JSON allows it there, so
+# that a worker of upstream reads the arguments all the same.
+MARK = " "
+# This stands in options whose row has the mark. Those of versions before the mark do not have it.
+MARKED = "marked"
+
+
+def read_options(text: str | None, params: str) -> dict[str, Any]:
     """Read a row's options from their text in the database; None gives an empty dict.
 
     A text that cannot be read gives the option ``broken`` with the reason. Then only the run of
     this row fails, and not the claim of a whole batch.
+
+    The table of options names a row by its id alone. If the task table was emptied and its ids
+    began anew, there may be options of an older row: a row without the mark has none of its own.
+
+    Args:
+        params: the text of the row's arguments.
     """
     if text is None:
         return {}
@@ -51,4 +64,6 @@ def read_options(text: str | None) -> dict[str, Any]:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         return {"broken": str(error)}
-    return found if isinstance(found, dict) else {"broken": "it is not a JSON object"}
+    if not isinstance(found, dict):
+        return {"broken": "it is not a JSON object"}
+    return found if not found.pop(MARKED, False) or params.startswith(MARK) else {}

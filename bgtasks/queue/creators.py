@@ -84,9 +84,12 @@ def of(row: Task | CompletedTask) -> Model | None:
 
 def created_by(rows: QuerySet[Any], creator: Model) -> QuerySet[Any]:
     """Those of the rows, waiting or completed, that this object enqueued."""
+    content_type = ContentType.objects.get_for_model(creator)
     if fits(creator.pk):
-        content_type = ContentType.objects.get_for_model(creator)
         return rows.filter(creator_content_type=content_type, creator_object_id=creator.pk)
+    # The row says, too, that its creator stands in our table: a row that does not may only have the
+    # id of an older row, if the task table was emptied and its ids began anew.
+    rows = rows.filter(creator_content_type=content_type, creator_object_id=None)
     ids = Creator.objects.filter(model=creator._meta.label_lower, object_id=str(creator.pk)).values(
         "pk"
     )

@@ -17,7 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.base import ModelState
 from django.db.models.signals import post_init, pre_init
 
-from bgtasks.models import CallOptions, CompletedTask, Outcome, Task, Worker
+from bgtasks.models import Attempt, CallOptions, CompletedTask, Outcome, Task, Worker
 
 # The name of each worker of ours begins like this, and so does each of its claims. Upstream's
 # claims are process ids.
@@ -28,6 +28,11 @@ COMPLETED = CompletedTask._meta.db_table
 OUTCOMES = Outcome._meta.db_table
 WORKERS = Worker._meta.db_table
 OPTIONS = CallOptions._meta.db_table
+ATTEMPTS = Attempt._meta.db_table
+
+# The largest int4. Where somebody has set a row's attempts to it, counting one more would make the
+# claim of the whole batch fail.
+MOST_ATTEMPTS = 2**31 - 1
 
 # The columns that running a row needs: all but the dates (see above). Django fetches a date when
 # somebody reads it from the instance.

@@ -8,10 +8,11 @@ from typing import Any
 
 from background_task.models import Task
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from bgtasks.models import CompletedTask, Outcome, Revocation
-from bgtasks.queue import claims, pruning
+from bgtasks.queue import claims, progress, pruning
 from bgtasks.queue import database as db
 from bgtasks.queue.ending import Ending
 from bgtasks.queue.finish import record_alone
@@ -121,8 +122,10 @@ def revoke(task_id: int, terminate: bool) -> bool:
         row = Task.objects.using(db.alias()).filter(pk=task_id, failed_at=None).first()
         if row is None:
             return False
+        progress.keep(row.pk, REVOKER)
         taken = claims.take_over(row, REVOKER, row.locked_by if terminate else None)
-        if taken is None:
+        if taken is None:  # what `keep` has written must go
+            transaction.set_rollback(True, using=db.alias())
             return False
         if taken:
             _ask_to_end(task_id, taken)
@@ -146,9 +149,15 @@ def forget(task_id: int) -> bool:
 
 
 def revoked(worker: str) -> list[int]:
-    """The ids of the tasks whose runs a worker is asked to end. Each id is returned once."""
-    rows = Revocation.objects.using(db.alias()).filter(worker=worker)
-    ids = list(rows.values_list("pk", flat=True))
-    if ids:
-        rows.filter(pk__in=ids).delete()
-    return ids
+    """The ids of the tasks whose runs a worker is asked to end. Each id is returned once.
+
+    A revoked task has no row any more. If there is one, the task table was emptied and its ids
+    began anew: it is another task's.
+    """
+    using = db.alias()
+    rows = Revocation.objects.using(using).filter(worker=worker)
+    reused = Exists(Task.objects.using(using).filter(pk=OuterRef("pk")))
+    found = dict(rows.annotate(reused=reused).values_list("pk", "reused"))
+    if found:
+        rows.filter(pk__in=list(found)).delete()
+    return [task_id for task_id, is_reused in found.items() if not is_reused]

@@ -11,7 +11,7 @@ from django.db import InterfaceError, OperationalError
 
 from bgtasks.exceptions import TaskTimeout
 from bgtasks.models import Attempt, Worker
-from bgtasks.queue import claims, workers
+from bgtasks.queue import attempts, claims, workers
 from bgtasks.queue import database as db
 from bgtasks.queue.claims import LOST
 from bgtasks.queue.ending import Ending, stopped_run
@@ -147,8 +147,8 @@ def timeout(row: Task, limit: float) -> Ending:
 
 
 def _lost(row: Task, story: str, beside: int, with_all: bool) -> Ending:
-    attempts = Attempt.objects.using(db.alias()).filter(task_id=row.pk, state=Attempt.State.LOST)
-    lost = attempts.count() + 1
+    before = attempts.of(row.pk, row.attempts - 1)
+    lost = sum(attempt.state == Attempt.State.LOST for attempt in before) + 1
     company = f" (one of {beside})" if beside > 1 else ""
     begin = LOST_WITH_ALL if with_all and lost == 1 else LOST
     text = f"{begin}{story} while attempt {row.attempts} of this task ran{company}."

@@ -32,8 +32,8 @@ from bgtasks.dialects.django_tasks.framework import (
 )
 from bgtasks.exceptions import Cancel, ResultNotJSON, Snooze, TaskFailed, TaskRevoked, TaskTimeout
 from bgtasks.models import Attempt, CompletedTask, Outcome, Task
+from bgtasks.queue import attempts, outcomes, receivers
 from bgtasks.queue import database as db
-from bgtasks.queue import outcomes, receivers
 from bgtasks.running import executor
 from bgtasks.serialize import codec, remote_errors
 from bgtasks.tasks import decorator, policies, registry, validation
@@ -282,7 +282,7 @@ def _running(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
 ) -> RunningResult:
-    before = _attempts(row.pk, row.attempts - 1)
+    before = attempts.of(row.pk, row.attempts - 1)
     result = RunningResult(
         task=_as_enqueued(task, row, task.backend),
         id=str(row.pk or ""),
@@ -342,7 +342,7 @@ def _queued(task_id: int, backend: str) -> TaskResult | None:
     task = row and _task_of(row)
     if task is None:
         return None
-    before = _attempts(task_id, row.attempts)
+    before = attempts.of(task_id, row.attempts)
     latest = _started(before[-1]) if before else None
     if row.locked_by:
         # The row does not say when its run began. This is the earliest time at which it can have.
@@ -368,7 +368,7 @@ def _ended(task_id: int, backend: str) -> TaskResult | None:
     task = row and _task_of(row)
     if task is None:
         return None
-    before = _attempts(task_id, row.attempts)
+    before = attempts.of(task_id, row.attempts)
     succeeded = outcome.state == Outcome.State.SUCCEEDED
     result = _result(
         row,
@@ -464,23 +464,15 @@ def _run_after(row: Task | CompletedTask) -> datetime | None:
     return row.run_at if row.run_at > row.repeat_until else None
 
 
-def _attempts(task_id: int, most: int) -> list[Attempt]:
-    """The runs that did not succeed, among the first `most`, in their order."""
-    if most < 1:
-        return []
-    rows = Attempt.objects.using(db.alias()).filter(task_id=task_id, number__lte=most)
-    return list(rows.order_by("number", "pk"))
-
-
 def _started(attempt: Attempt) -> datetime:
     """When a run began. For one that was lost with its worker: when that was noticed."""
     return attempt.started_at or attempt.ended_at
 
 
-def _errors(attempts: Sequence[Attempt]) -> list[TaskError]:
+def _errors(before: Sequence[Attempt]) -> list[TaskError]:
     return [
         RunError(exception_class_path=_path_of(attempt), traceback=attempt.error)
-        for attempt in attempts
+        for attempt in before
     ]
 
 

@@ -57,6 +57,7 @@ def test_p4_later_rescues_back_off_and_the_third_loss_fails() -> None:
 
 def test_a_row_that_cannot_be_taken_back_keeps_no_other_from_it() -> None:
     broken, other = rows(2)
+    Task.objects.filter(pk=broken.pk).update(attempts=2)
     claim()
     lost = {"task_id": broken.pk, "state": "lost", "ended_at": timezone.now()}
     Attempt.objects.bulk_create(Attempt(number=number, **lost) for number in (1, 2))
