@@ -7,6 +7,7 @@ fetch fail, for all rows of the batch. Rows are copied inside the database inste
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -83,11 +84,15 @@ def clock(utc: bool = False) -> str:
 def age(column: str, utc: bool = False) -> str:
     """SQL for the seconds since the date in a column, by the database's clock.
 
+    It never fails, whatever somebody has written there: the age of PostgreSQL's infinity is
+    infinite, and that of a text that is no date, on SQLite, is NULL.
+
     Args:
         utc: the column has UTC; see `clock`.
     """
     if on_postgresql():
-        return f"EXTRACT(EPOCH FROM (STATEMENT_TIMESTAMP() - {column}))"
+        # The difference of two timestamps fails if one of them is infinite.
+        return f"(EXTRACT(EPOCH FROM STATEMENT_TIMESTAMP()) - EXTRACT(EPOCH FROM {column}))"
     return f"((julianday({clock(utc)}) - julianday({column})) * 86400)"
 
 
@@ -176,11 +181,23 @@ def is_held_as_given() -> str:
 def held_by(prefix: str) -> tuple[str, list[Any]]:
     """SQL, and its parameters, for whether a row's claim begins with a prefix.
 
-    LIKE on PostgreSQL and GLOB on SQLite can use the index ``bgtasks_held``.
+    LIKE on PostgreSQL and GLOB on SQLite can use the index ``bgtasks_held``. The prefix may come
+    from a row, and is taken literally: a wildcard in it stands for itself.
     """
     if on_postgresql():
-        return "locked_by LIKE %s", [f"{prefix}%"]
-    return "locked_by GLOB %s", [f"{prefix}*"]
+        return "locked_by LIKE %s", [re.sub(r"([\\%_])", r"\\\1", prefix) + "%"]
+    return "locked_by GLOB %s", [re.sub(r"([*?[])", r"[\1]", prefix) + "*"]
+
+
+def claimed_by_ours() -> tuple[str, list[Any]]:
+    """SQL, and its parameters, for whether a row is held by a claim of a worker of ours.
+
+    A text that only begins like one, or on SQLite no text at all, is none.
+    """
+    sql, params = held_by(WORKER_PREFIX)
+    if on_postgresql():
+        return f"({sql} AND position('.' IN locked_by) > 0)", params
+    return f"({sql} AND instr(locked_by, '.') > 0 AND typeof(locked_by) = 'text')", params
 
 
 def next_completed_id() -> tuple[str, list[Any]]:

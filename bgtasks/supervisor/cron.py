@@ -114,11 +114,11 @@ def _see_to(line: crontab.Line, last: datetime | None, now: datetime) -> bool:
         slots.first_seen(line.name, now)
         return False
     if last > now + slots.TOO_FAR and slots.set_back(line.name):
-        logger.warning(
-            "Task %s was last enqueued for %s, in the future: a clock was wrong. Its cron line "
-            "counts from now on.",
-            line.name, last,
-        )  # fmt: skip
+        if last == slots.UNREADABLE:
+            problem = "The stored slot of task %s cannot be read%.0s."
+        else:
+            problem = "Task %s was last enqueued for %s, in the future: a clock was wrong."
+        logger.warning(f"{problem} Its cron line counts from now on.", line.name, last)
         return False
     slot = line.latest(now)
     if slot <= last or not slots.enqueue_slot(line.name, slot, partial(_call, line.name, slot)):

@@ -11,7 +11,7 @@ import secrets
 import socket
 from collections.abc import Callable
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import DatabaseError, InterfaceError, OperationalError, connections
 
 from bgtasks import __version__, conf
 from bgtasks.clock import elapsed
@@ -51,6 +51,8 @@ class Lease:
     def _reset(self) -> None:
         self._beat_at = self._look_at = self._sweep_at = 0.0
         self._prune_at = elapsed() + self._length
+        # Since when a worker's heartbeat cannot be read.
+        self._odd_since: dict[str, float] = {}
         self._cron.reset()
         # Since when all heartbeats have reached the database; None if the last one has not.
         self._in_contact_since: float | None = None
@@ -127,7 +129,7 @@ class Lease:
         try:
             if self._due_in() <= 0:
                 self._do_what_is_due()
-        except (DatabaseError, InterfaceError) as error:
+        except (OperationalError, InterfaceError) as error:
             if self._in_contact_since is not None:
                 logger.warning("No heartbeat: the database does not answer (%s).", error)
             self._in_contact_since = None
@@ -204,15 +206,35 @@ class Lease:
         now = elapsed()
         entitled_at = (self._in_contact_since or now) + self._length
         self._look_at = now + self._beat_every
-        for peer in workers.peers(self.name):
+        peers = workers.peers(self.name, self._length)
+        for peer in peers:
+            left = self._left_of(peer, now)
             if lock_file.gone(peer.name):
                 self._rescue(peer, gone=True)
-            elif peer.left > 0:
-                self._look_at = min(self._look_at, now + peer.left + 0.05)
+            elif left > 0:
+                self._look_at = min(self._look_at, now + left + 0.05)
             elif now < entitled_at:
                 self._look_at = min(self._look_at, entitled_at)
             else:
                 self._rescue(peer, gone=False)
+        odd = {peer.name for peer in peers if peer.left is None}
+        self._odd_since = {name: at for name, at in self._odd_since.items() if name in odd}
+
+    def _left_of(self, peer: workers.Peer, now: float) -> float:
+        """Seconds until a worker's lease runs out.
+
+        If its heartbeat cannot be read, its next one mends that, if it lives: the lease runs from
+        when that was first seen.
+        """
+        if peer.left is not None:
+            return peer.left
+        if peer.name not in self._odd_since:
+            logger.warning(
+                "%s: its heartbeat in the workers' table is no date, or lies in the future. If it "
+                "lives, its next heartbeat mends that; if not, its tasks are taken back in %d s.",
+                peer, peer.lease,
+            )  # fmt: skip
+        return self._odd_since.setdefault(peer.name, now) + peer.lease - now
 
     def _rescue(self, peer: workers.Peer, gone: bool) -> None:
         steps = rescue.rescue_worker(peer, gone)

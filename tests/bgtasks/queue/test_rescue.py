@@ -88,9 +88,9 @@ def test_a_dead_worker_is_buried_once(settings: Any) -> None:
     rows(3)
     register("bg~000000000000")
     claim()
-    (peer,) = workers.peers("another")
+    (peer,) = workers.peers("another", 15)
     assert 10 < peer.left <= 15 + 0.001, "SQLite's julianday() is precise to 40 microseconds"
-    assert not workers.bury(peer.name)
+    assert not workers.bury(peer)
     Worker.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=16))
 
     def rescued(_: int) -> list[int] | None:
@@ -106,7 +106,7 @@ def test_a_worker_whose_heartbeat_comes_in_time_is_not_buried() -> None:
     register("bg~000000000000")
     rows(1)
     claim()
-    (peer,) = workers.peers("another")
+    (peer,) = workers.peers("another", 15)
     assert rescue.rescue_worker(peer) is None
     assert Task.objects.get().locked_by == TOKEN
 
