@@ -18,6 +18,7 @@ BgtasksError
 ├── UnknownResult            at a result (a LookupError too)
 ├── ResultTimeout            (a TimeoutError too)
 ├── WouldBlock               (a RuntimeError too)
+├── UnreadableResult         at a result (a ValueError too)
 ├── TaskFailed, TaskRevoked  from ``get()``, where it has no exception of the task's to raise
 ├── InvalidProgress          at ``set_progress()`` (a ValueError too)
 ├── Retry, Snooze, Cancel    for a task to raise
@@ -34,7 +35,7 @@ BgtasksError
 │   BrokenTransaction        in the worker
 ├── NotMigrated              at worker start
 └── recorded as the failure of an attempt
-    ├── BrokenRow            the row is not tried again
+    ├── BrokenRow            the row is not tried again (a ValueError too)
     ├── ResultNotJSON        the row is not tried again
     ├── LeakedTransaction
     └── TaskTimeout          (a TimeoutError too)
@@ -111,7 +112,7 @@ class NotMigrated(BgtasksError):
     """A table or a column of bgtasks is not in the database."""
 
 
-class BrokenRow(BgtasksError, InvalidTaskError):
+class BrokenRow(BgtasksError, InvalidTaskError, ValueError):
     """The arguments or options of a row cannot be read. The row is not tried again."""
 
 
@@ -133,6 +134,10 @@ class AsyncCall(BgtasksError, RuntimeError):
 
 class UnknownResult(BgtasksError, LookupError):
     """No row and no outcome has this id: the task never existed, was deleted, or was pruned."""
+
+
+class UnreadableResult(BgtasksError, ValueError):
+    """What is stored of a result cannot be read: somebody has changed the table by hand."""
 
 
 class ResultTimeout(BgtasksError, TimeoutError):

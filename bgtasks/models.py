@@ -109,7 +109,7 @@ class Progress(models.Model):
     )
 
     def __str__(self) -> str:
-        return f"task {self.task_id}: {self.done:g} of {self.total or '?'}"
+        return f"task {self.task_id}: {self.done} of {self.total or '?'}"
 
 
 class CallOptions(models.Model):

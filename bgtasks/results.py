@@ -14,7 +14,7 @@ from bgtasks.queue import database as db
 from bgtasks.queue import outcomes, progress
 from bgtasks.queue.listen import listener, wait_for_change
 from bgtasks.queue.notify import ENDED_CHANNEL
-from bgtasks.serialize import codec, remote_errors
+from bgtasks.serialize import remote_errors
 from bgtasks.tasks.current import Progress, current_task
 from bgtasks.waiters import waiting_for
 
@@ -85,11 +85,13 @@ class AsyncResult:
 
     @property
     def result(self) -> Any:
-        """What the task returned, or the exception that it raised; None until it has ended."""
+        """What the task returned, or the exception that it raised; None until it has ended.
+
+        Raises:
+            UnreadableResult: what is stored of the result cannot be read.
+        """
         state = self._find()
-        if state.outcome is None:
-            return None
-        return _value(state) if state.outcome == Outcome.State.SUCCEEDED else _error(state)
+        return None if state.outcome is None else _taken(state, propagate=False)
 
     @property
     def traceback(self) -> str | None:
@@ -129,6 +131,7 @@ class AsyncResult:
             ResultTimeout: it has not ended in time.
             TaskFailed: it failed, and its own exception cannot be made here.
             TaskRevoked: it was revoked, expired, or cancelled itself.
+            UnreadableResult: it succeeded, and what is stored of its result cannot be read.
             WouldBlock: the call would wait for ever, because it is inside a transaction, or
                 inside a task that has the only worker.
             UnknownResult: there is no such task.
@@ -208,7 +211,7 @@ class AsyncResult:
 
 def _taken(state: outcomes.State, propagate: bool) -> Any:
     if state.outcome == Outcome.State.SUCCEEDED:
-        return _value(state)
+        return outcomes.value(state.task_id, state.result)
     error = _error(state)
     if propagate:
         raise error
@@ -238,10 +241,6 @@ def _status(state: outcomes.State) -> str:
     if state.outcome is None:
         return STARTED if state.running else PENDING
     return SUCCESS if state.outcome == Outcome.State.SUCCEEDED else FAILURE
-
-
-def _value(state: outcomes.State) -> Any:
-    return None if state.result is None else codec.loads(state.result)
 
 
 def _error(state: outcomes.State) -> Exception:

@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from bgtasks import calls, conf
 from bgtasks.queue import claims, enqueue
+from bgtasks.queue.claimed_row import arguments_of
 from bgtasks.results import AsyncResult
 from bgtasks.running import inline
 from bgtasks.running.eager import CLAIM, LIMIT, call_of, call_text, is_from_outside
@@ -267,7 +268,7 @@ def capture() -> Iterator[list[Enqueued]]:
 
 
 def _enqueued(row: Task) -> Enqueued:
-    args, kwargs = codec.load_call(row.task_params)
+    args, kwargs = arguments_of(row)
     return Enqueued(row.pk, row.task_name, tuple(args), kwargs, row.queue, row.priority, row.run_at)
 
 

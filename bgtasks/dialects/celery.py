@@ -546,8 +546,7 @@ def _retries(task: CurrentTask | None) -> int:
     """How often a run of this row has failed. For a first attempt the database is not asked."""
     if task is None or task.attempt == 1:
         return 0
-    before = attempts.of(task.row.pk, task.attempt - 1)
-    return sum(attempt.state == Attempt.State.FAILED for attempt in before)
+    return attempts.count(task.row.pk, task.attempt - 1, Attempt.State.FAILED)
 
 
 def shared_task(

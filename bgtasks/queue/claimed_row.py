@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from background_task.models import Task
+from background_task.models import CompletedTask, Task
+
+from bgtasks.exceptions import BrokenRow
+from bgtasks.serialize import codec
 
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
@@ -37,6 +40,21 @@ class ClaimedRow:
         self.claimed_at = claimed_at
         self.options = options
         self.is_coroutine = False
+
+
+def arguments_of(row: Task | CompletedTask) -> tuple[list[Any], dict[str, Any]]:
+    """The positional and the keyword arguments that a row carries.
+
+    Raises:
+        BrokenRow: they cannot be read.
+    """
+    try:
+        return codec.load_call(row.task_params)
+    except ValueError as error:
+        raise BrokenRow(
+            f"The arguments of task {row.task_name} (id {row.pk}) cannot be read: {error}. "
+            "A row carries a JSON list of a list and a dict."
+        ) from None
 
 
 # With this begins the text of the arguments of a row that has options. JSON allows it there, so

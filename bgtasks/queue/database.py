@@ -15,6 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Model
 from django.db.models.base import ModelState
 from django.db.models.signals import post_init, pre_init
 
@@ -114,6 +115,28 @@ def is_current(outcomes: str = OUTCOMES) -> str:
         "(other.locked_by IS NULL OR "
         f"{age(f'{outcomes}.finished_at')} - {age('other.locked_at')} > {SKEW}))"
     )
+
+
+def has_odd_date(model: type[Model]) -> str:
+    """SQL for whether a row has a date that Python cannot hold: to fetch it would fail."""
+    table = model._meta.db_table
+    dates = [f for f in model._meta.concrete_fields if f.get_internal_type() == "DateTimeField"]
+    joined = " OR ".join(_is_odd(f'{table}."{field.column}"') for field in dates)
+    return f"({joined})"
+
+
+def _is_odd(column: str) -> str:
+    if on_postgresql():
+        return f"{column} NOT BETWEEN '0001-01-02' AND '9999-12-30'"
+    # SQLite stores anything, and reads the 31st of February as a day in March.
+    return f"{column} IS NOT NULL AND date({column}) IS NOT substr({column}, 1, 10)"
+
+
+def odd_ids(model: type[Model], most: int) -> list[Any]:
+    """The primary keys of at most so many rows that `has_odd_date`. The whole table is searched."""
+    key, table = model._meta.pk.column, model._meta.db_table
+    sql = f"SELECT {key} FROM {table} WHERE {has_odd_date(model)} LIMIT {most}"
+    return [pk for (pk,) in fetch(sql)]
 
 
 def moment(value: datetime) -> Any:

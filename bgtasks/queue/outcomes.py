@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from background_task.models import Task
-from django.db import transaction
+from django.db import DataError, transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
+from bgtasks.exceptions import UnreadableResult
 from bgtasks.models import CompletedTask, Outcome, Revocation
 from bgtasks.queue import claims, progress, pruning
 from bgtasks.queue import database as db
 from bgtasks.queue.ending import Ending
 from bgtasks.queue.finish import record_alone
+from bgtasks.serialize import codec
 
 # The claim that holds a row while it is being revoked.
 REVOKER = f"{db.WORKER_PREFIX}revoked.1-1"
@@ -26,6 +29,7 @@ class State:
     """Where a task stands.
 
     Attributes:
+        task_id: the task's id.
         attempts: how many runs there were, with the one under way.
         outcome: an `Outcome.State`; None as long as the row is in the queue.
         running: a worker holds the row. It may not have started it yet.
@@ -34,6 +38,7 @@ class State:
         completed_id: the id of its completed row; None as long as there is none.
     """
 
+    task_id: int
     attempts: int
     outcome: str | None = None
     running: bool = False
@@ -70,7 +75,7 @@ def find(id_: int | str) -> State | None:
     # Inside the transaction that records a task's ending, both its row and its outcome are found.
     # Then the outcome counts.
     for state, attempts, running, result, exception, completed_id in sorted(rows, key=_in_queue):
-        return State(attempts, state, bool(running), result, exception, completed_id)
+        return State(task_id, attempts, state, bool(running), result, exception, completed_id)
     return None
 
 
@@ -85,6 +90,34 @@ def outcome_of(task_id: int) -> Outcome | None:
     return found
 
 
+def value(task_id: int, stored: str | None) -> Any:
+    """What a task has returned, from the text that its outcome keeps.
+
+    Raises:
+        UnreadableResult: the text cannot be read.
+    """
+    if stored is None:
+        return None
+    with reading(task_id, "its result"):
+        return codec.loads(stored)
+
+
+@contextmanager
+def reading(task_id: int, what: str) -> Iterator[None]:
+    """Within this context, whatever cannot be read is an `UnreadableResult`.
+
+    Somebody may have written into the tables by hand what Python cannot hold. SQLite stores
+    anything in any column, and PostgreSQL dates beyond Python's calendar.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, ArithmeticError, DataError) as error:
+        raise UnreadableResult(
+            f"Of task {task_id}, {what} cannot be read: {error}. Look at its row in the table "
+            f"{db.OUTCOMES}. It was changed by hand, or written by a newer version of bgtasks."
+        ) from error
+
+
 def ended_of(ids: Sequence[int]) -> list[int]:
     """The ids of those tasks that have an outcome."""
     sql = (
@@ -97,14 +130,19 @@ def ended_of(ids: Sequence[int]) -> list[int]:
 def story(completed_id: int | None) -> str:
     """The text that is kept of a failure: a traceback as a rule; empty if there is none."""
     rows = CompletedTask.objects.using(db.alias()).filter(pk=completed_id)
-    return rows.values_list("last_error", flat=True).first() or ""
+    return _text(rows.values_list("last_error", flat=True).first())
 
 
 def trouble(task_id: int) -> str:
     """The last line of the error of a waiting task's last attempt; empty if there is none."""
     rows = Task.objects.using(db.alias()).filter(pk=task_id)
-    error = rows.values_list("last_error", flat=True).first() or ""
+    error = _text(rows.values_list("last_error", flat=True).first())
     return error.strip().rpartition("\n")[2]
+
+
+def _text(found: Any) -> str:
+    """A text from a column of text, in which SQLite may also hold a number or bytes."""
+    return found if isinstance(found, str) else str(found or "")
 
 
 def revoke(task_id: int, terminate: bool) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from math import isfinite
+from typing import Any
 
 from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
@@ -86,7 +88,15 @@ def read(task_id: int) -> Reported | None:
         f"SELECT done, total, message FROM {TABLE} WHERE task_id = %s AND {_OF_ITS_LATEST_RUN}",
         [task_id],
     )
-    return Reported(*found[0]) if found else None
+    return _reported(*found[0]) if found else None
+
+
+def _reported(done: Any, total: Any, message: Any) -> Reported:
+    """The progress as it is stored, or a mark in its place if its numbers cannot be read."""
+    numbers = [value for value in (done, total) if value is not None]
+    if all(isinstance(value, float | int) and isfinite(value) for value in numbers):
+        return Reported(done, total, message if isinstance(message, str) else str(message))
+    return Reported(0.0, None, f"(this progress cannot be read: {done!r:.30} of {total!r:.30})")
 
 
 def keep(task_id: int, claim: str) -> None:

@@ -147,8 +147,7 @@ def timeout(row: Task, limit: float) -> Ending:
 
 
 def _lost(row: Task, story: str, beside: int, with_all: bool) -> Ending:
-    before = attempts.of(row.pk, row.attempts - 1)
-    lost = sum(attempt.state == Attempt.State.LOST for attempt in before) + 1
+    lost = attempts.count(row.pk, row.attempts - 1, Attempt.State.LOST) + 1
     company = f" (one of {beside})" if beside > 1 else ""
     begin = LOST_WITH_ALL if with_all and lost == 1 else LOST
     text = f"{begin}{story} while attempt {row.attempts} of this task ran{company}."

@@ -32,7 +32,7 @@ from bgtasks.exceptions import (
 )
 from bgtasks.models import Attempt
 from bgtasks.queue import receivers
-from bgtasks.queue.claimed_row import ClaimedRow
+from bgtasks.queue.claimed_row import ClaimedRow, arguments_of
 from bgtasks.queue.ending import Ending, stopped_run
 from bgtasks.results import AsyncResult
 from bgtasks.running.isolation import Surroundings, tidy_shared
@@ -225,14 +225,7 @@ def arguments(claimed: ClaimedRow) -> tuple[list[Any], dict[str, Any]]:
     expires = claimed.options.get("expires")
     if expires is not None and timezone.now().timestamp() > expires:
         raise Cancel("it has expired")
-    try:
-        args, kwargs = codec.load_call(row.task_params)
-        return list(args), dict(kwargs)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise BrokenRow(
-            f"The arguments of task {row.task_name} (id {row.pk}) cannot be read: {error}. "
-            "A row carries a JSON list of a list and a dict."
-        ) from None
+    return arguments_of(row)
 
 
 def _call(

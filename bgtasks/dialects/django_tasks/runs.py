@@ -30,10 +30,19 @@ from bgtasks.dialects.django_tasks.framework import (
     task_finished,
     task_started,
 )
-from bgtasks.exceptions import Cancel, ResultNotJSON, Snooze, TaskFailed, TaskRevoked, TaskTimeout
+from bgtasks.exceptions import (
+    BrokenRow,
+    Cancel,
+    ResultNotJSON,
+    Snooze,
+    TaskFailed,
+    TaskRevoked,
+    TaskTimeout,
+)
 from bgtasks.models import Attempt, CompletedTask, Outcome, Task
 from bgtasks.queue import attempts, outcomes, receivers
 from bgtasks.queue import database as db
+from bgtasks.queue.claimed_row import arguments_of
 from bgtasks.running import executor
 from bgtasks.serialize import codec, remote_errors
 from bgtasks.tasks import decorator, policies, registry, validation
@@ -334,7 +343,8 @@ def read(task_id: int, backend: str) -> TaskResult | None:
     None if there never was such a call, if it is none of a `@task`, or if it was deleted or pruned.
     """
     # If it ends after the first query and before the second, neither finds it, and the third does.
-    return _ended(task_id, backend) or _queued(task_id, backend) or _ended(task_id, backend)
+    with outcomes.reading(task_id, "what is stored of it"):
+        return _ended(task_id, backend) or _queued(task_id, backend) or _ended(task_id, backend)
 
 
 def _queued(task_id: int, backend: str) -> TaskResult | None:
@@ -382,7 +392,8 @@ def _ended(task_id: int, backend: str) -> TaskResult | None:
         backend=backend,
     )
     if succeeded and outcome.result is not None:
-        object.__setattr__(result, "_return_value", codec.loads(outcome.result))
+        value = outcomes.value(task_id, outcome.result)
+        object.__setattr__(result, "_return_value", value)
     if not succeeded:
         _explain(result, outcome, row.last_error)
     return result
@@ -420,9 +431,8 @@ def _result(
 def _arguments(row: Task | CompletedTask) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of a row. One that cannot be read, which is why it failed, has none here."""
     try:
-        args, kwargs = codec.loads(row.task_params)
-        return list(args), dict(kwargs)
-    except (ValueError, TypeError, RecursionError):
+        return arguments_of(row)
+    except BrokenRow:
         return [], {}
 
 
