@@ -72,8 +72,10 @@ class BackgroundEmailBackend(BaseEmailBackend):
             DatabaseError: the database refused them; not with `fail_silently`.
         """
         # Encrypted before the transaction begins, because on SQLite that blocks all other writers.
-        sealed = [self._sealed(message) for message in email_messages if message.recipients()]
-        bodies = [body for body in sealed if body is not None]
+        messages = (message for message in email_messages if message.recipients())
+        numbered = zip(mails.new_ids(), messages, strict=False)
+        sealed = {mail_id: self._sealed(mail_id, message) for mail_id, message in numbered}
+        bodies = {mail_id: body for mail_id, body in sealed.items() if body is not None}
         if not bodies:
             return 0
         try:
@@ -86,9 +88,9 @@ class BackgroundEmailBackend(BaseEmailBackend):
             return 0
         return len(bodies)
 
-    def _sealed(self, message: EmailMessage) -> str | None:
+    def _sealed(self, mail_id: int, message: EmailMessage) -> str | None:
         try:
-            return seal(message, self.mailer)
+            return seal(mail_id, message, self.mailer)
         except MailTooLarge as error:
             if not self.fail_silently:
                 raise

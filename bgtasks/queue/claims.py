@@ -155,7 +155,7 @@ def release(rows: Sequence[Task], delay: timedelta | None = None) -> int:
     if not rows:
         return 0
     given, params = db.given(rows)
-    changes = "locked_by = NULL, locked_at = NULL, attempts = attempts - 1"
+    changes = f"locked_by = NULL, locked_at = NULL, attempts = {db.one_attempt_less()}"
     if delay:
         for row in rows:
             call_options.keep_slot(row)

@@ -201,6 +201,19 @@ def is_held_as_given() -> str:
     )
 
 
+def one_attempt_more() -> str:
+    """SQL for a row's attempts, and one more. What is no number counts as none, on SQLite."""
+    more = f"CASE WHEN attempts < {MOST_ATTEMPTS} THEN attempts + 1 ELSE attempts END"
+    return (
+        more if on_postgresql() else f"CASE typeof(attempts) WHEN 'integer' THEN {more} ELSE 1 END"
+    )
+
+
+def one_attempt_less() -> str:
+    """SQL for a row's attempts without the one that its claim has counted."""
+    return "GREATEST(attempts - 1, 0)" if on_postgresql() else "MAX(CAST(attempts AS int) - 1, 0)"
+
+
 def held_by(prefix: str) -> tuple[str, list[Any]]:
     """SQL, and its parameters, for whether a row's claim begins with a prefix.
 
@@ -303,9 +316,21 @@ def known(row: Task) -> dict[str, Any]:
 _ATTNAMES = [field.attname for field in Task._meta.concrete_fields]
 
 
+# What SQLite gives in the place of a value that is no number, or no text: it stores anything in any
+# column, and one such row would end who compares it. (A priority may be anything; see `Frontier`.)
+_IN_PLACE = {"attempts": ("integer", "1"), "repeat": ("integer", "0"), "last_error": ("text", "''")}
+
+
 def columns(table: str = TASKS) -> str:
     """SQL that lists the columns `FIELDS`."""
-    return ", ".join(f'{table}."{name}"' for name in FIELDS)
+    return ", ".join(_column(f'{table}."{name}"', name) for name in FIELDS)
+
+
+def _column(sql: str, name: str) -> str:
+    if name not in _IN_PLACE or on_postgresql():
+        return sql
+    type_, other = _IN_PLACE[name]
+    return f"CASE typeof({sql}) WHEN '{type_}' THEN {sql} ELSE {other} END"
 
 
 def storable(text: str) -> str:

@@ -285,10 +285,7 @@ def _claim_sql(
         "ORDER BY run_at, id LIMIT %s"
     )
     chosen = [value for values in params for value in values]
-    changes = (
-        f"locked_by = %s, locked_at = {db.clock()}, "
-        f"attempts = CASE WHEN attempts < {db.MOST_ATTEMPTS} THEN attempts + 1 ELSE attempts END"
-    )
+    changes = f"locked_by = %s, locked_at = {db.clock()}, attempts = {db.one_attempt_more()}"
     options = f"(SELECT options FROM {db.OPTIONS} WHERE task_id = {db.TASKS}.id)"
     returned = f"{db.columns()}, CAST({db.TASKS}.run_at AS text), {db.TASKS}.id, {options}"
     if db.on_postgresql():

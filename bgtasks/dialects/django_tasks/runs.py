@@ -294,7 +294,7 @@ def _running(
     before = attempts.of(row.pk, row.attempts - 1)
     result = RunningResult(
         task=_as_enqueued(task, row, task.backend),
-        id=str(row.pk or ""),
+        id="" if row.pk is None else str(row.pk),
         status=TaskResultStatus.RUNNING,
         enqueued_at=None,
         started_at=_started(before[0]) if before else started_at,

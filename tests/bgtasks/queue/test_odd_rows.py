@@ -200,3 +200,23 @@ def test_the_rows_of_the_living_stay_theirs() -> None:
     rows(1)
     claim()
     assert rescue.rescue_orphans(15) == 0
+
+
+# --- the task table
+
+
+@pytest.mark.skipif(not ON_SQLITE, reason="PostgreSQL's columns have types")
+@pytest.mark.parametrize("column", ["attempts", "repeat", "last_error", "priority"])
+@pytest.mark.parametrize("odd", ["word", b"\xff", 1.5])
+def test_a_value_of_another_type_ends_neither_a_claim_nor_a_rescue(column: str, odd: Any) -> None:
+    first, _second = rows(2)
+    write(Task, column, odd, first.pk)
+    found = claim(2)
+    assert [type(row.attempts) for row in found] == [int, int]
+    assert not any(rescue.suspect(row) for row in found)
+    write(Task, column, odd, first.pk)
+    assert rescue.rescue(TOKEN, "its child died") == 2
+    Task.objects.update(run_at=timezone.now())
+    found = claim(2)
+    write(Task, column, odd, first.pk)
+    assert claims.release(found) == 2
