@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 from contextlib import suppress
@@ -13,12 +12,13 @@ from django.utils import autoreload
 
 from bgtasks import checks
 from bgtasks.exceptions import BgtasksError, NotMigrated, TaskModuleError
+from bgtasks.logs import get_logger
 from bgtasks.queue.database import alias, connection
 from bgtasks.supervisor import in_process, one_by_one
 from bgtasks.tasks import registry
 from bgtasks.worker.options import Options
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def launch(options: Options, fork: bool = True) -> None:

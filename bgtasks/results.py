@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from asgiref.sync import sync_to_async
 
 from bgtasks.clock import elapsed
 from bgtasks.exceptions import ResultTimeout, TaskRevoked, UnknownResult, WouldBlock
+from bgtasks.logs import get_logger
 from bgtasks.models import CompletedTask, Outcome, Worker
 from bgtasks.queue import database as db
 from bgtasks.queue import outcomes, progress
@@ -18,7 +18,7 @@ from bgtasks.serialize import remote_errors
 from bgtasks.tasks.current import Progress, current_task
 from bgtasks.waiters import waiting_for
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PENDING, STARTED, SUCCESS, FAILURE = "PENDING", "STARTED", "SUCCESS", "FAILURE"
 # The first and the longest poll interval, in seconds, of who waits for a result. The database is

@@ -6,7 +6,6 @@ a `TestCase` rolls back.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from django.test.utils import override_settings
 from django.utils import timezone
 
 from bgtasks import calls, conf
+from bgtasks.logs import get_logger
 from bgtasks.queue import claims, enqueue
 from bgtasks.queue.claimed_row import arguments_of
 from bgtasks.results import AsyncResult
@@ -38,7 +38,7 @@ __all__ = [
     "enqueued",
     "run_pending",
 ]
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # How many rows a failed assertion lists.
 LISTED = 20

@@ -7,7 +7,6 @@ is enqueued, and again when it runs.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from bgtasks.exceptions import (
     UnknownOption,
     UnknownResult,
 )
+from bgtasks.logs import get_logger
 from bgtasks.models import CallOptions, CompletedTask, Outcome
 from bgtasks.queue import claims, enqueue, outcomes
 from bgtasks.queue import database as db
@@ -59,7 +59,7 @@ MISSING_FUNCTION_DELAY = 10.0
 LONGEST_NAME = 255
 
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)

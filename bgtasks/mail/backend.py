@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,12 +10,13 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.db import DatabaseError, transaction
 
 from bgtasks.exceptions import MailOptionRefused, MailTooLarge
+from bgtasks.logs import get_logger
 from bgtasks.mail import sending
 from bgtasks.mail.encryption import seal
 from bgtasks.mail.mailers import check_settings
 from bgtasks.queue import database, mails
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class BackgroundEmailBackend(BaseEmailBackend):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
 
@@ -10,6 +9,7 @@ from background_task.models import Task
 from django.db import InterfaceError, OperationalError
 
 from bgtasks.exceptions import TaskTimeout
+from bgtasks.logs import get_logger
 from bgtasks.models import Attempt, Worker
 from bgtasks.queue import attempts, claims, workers
 from bgtasks.queue import database as db
@@ -20,7 +20,7 @@ from bgtasks.serialize import remote_errors
 from bgtasks.tasks import policies
 from bgtasks.tasks.backoff import retry_delay
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # A task that was running when this many workers died is taken for their cause.
 MOST_LOST = 3

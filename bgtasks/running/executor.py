@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -30,6 +29,7 @@ from bgtasks.exceptions import (
     Snooze,
     TaskTimeout,
 )
+from bgtasks.logs import get_logger
 from bgtasks.models import Attempt
 from bgtasks.queue import receivers
 from bgtasks.queue.claimed_row import ClaimedRow, arguments_of
@@ -41,7 +41,7 @@ from bgtasks.serialize import codec, remote_errors
 from bgtasks.tasks import current, policies
 from bgtasks.tasks.backoff import retry_delay
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 T = TypeVar("T")
 
 

@@ -14,13 +14,14 @@ from types import FrameType
 from django.db import connections
 
 from bgtasks.clock import elapsed
+from bgtasks.logs import get_logger
 from bgtasks.queue.claims import Claimant
 from bgtasks.worker.lane import slots_for
 from bgtasks.worker.options import Options
 from bgtasks.worker.shared_state import Marks
 from bgtasks.worker.worker import Worker
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 CRASHED = 70  # EX_SOFTWARE of sysexits.h
 

@@ -6,7 +6,6 @@ for the same slot, the second one finds that the slot is taken, and enqueues not
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -17,11 +16,12 @@ from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 
 from bgtasks.clock import elapsed
+from bgtasks.logs import get_logger
 from bgtasks.queue import cron_slots as slots
 from bgtasks.queue import database as db
 from bgtasks.tasks import crontab, policies, registry
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # The most seconds between two reads of the slots' table. Meanwhile another worker may have changed
 # the table, or somebody the host's clock.

@@ -5,7 +5,6 @@ The chores are: enqueueing by cron lines, rescuing the rows of dead workers, and
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import socket
@@ -16,6 +15,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from bgtasks import __version__, conf
 from bgtasks.clock import elapsed
 from bgtasks.exceptions import LeaseLost
+from bgtasks.logs import get_logger
 from bgtasks.models import Worker
 from bgtasks.queue import claims, pruning, rescue, workers
 from bgtasks.queue.database import WORKER_PREFIX
@@ -24,7 +24,7 @@ from bgtasks.supervisor.cron import Cron
 from bgtasks.tasks import registry
 from bgtasks.worker.options import Options
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Seconds between two sweeps (see `Lease._sweep`), and between two prunings.
 SWEEP = 60.0

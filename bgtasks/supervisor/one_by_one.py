@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Sequence
 
@@ -18,6 +17,7 @@ from django.db import (
 
 from bgtasks import conf
 from bgtasks.clock import elapsed
+from bgtasks.logs import get_logger
 from bgtasks.queue import workers
 from bgtasks.queue.database import connection, in_memory
 from bgtasks.running import without_worker
@@ -25,7 +25,7 @@ from bgtasks.supervisor.cron import Cron
 from bgtasks.worker.options import Options
 from bgtasks.worker.wakeup import WakeUp
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def cannot_share() -> str:

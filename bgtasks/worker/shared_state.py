@@ -25,6 +25,7 @@ _FLAG = struct.Struct("=q")
 #    another row meanwhile.
 # 6. When that was; 0 if none was revoked.
 _SLOT = struct.Struct("=qdddqd")
+_Slot = tuple[int, float, float, float, int, float]
 # The second field alone, and the last two, with their places in a slot.
 _BEGAN = struct.Struct("=d")
 _BEGAN_AT = 8
@@ -90,7 +91,7 @@ class Marks:
 
     def begun(self) -> set[int]:
         """The ids of the rows that are begun and not yet recorded."""
-        return {row_id for row_id, *_ in self._taken()}
+        return {row_id for row_id, *_ in _taken(self._slots())}
 
     def overdue(self) -> dict[int, float]:
         """The rows that run longer than they may: their ids, and their limits in seconds.
@@ -100,7 +101,7 @@ class Marks:
         """
         now = elapsed()
         found = {}
-        for row_id, began, limit, patience, revoked, revoked_at in self._taken():
+        for row_id, began, limit, patience, revoked, revoked_at in _taken(self._slots()):
             if began == math.inf:
                 continue
             if row_id == revoked and revoked_at and now > revoked_at + patience:
@@ -126,12 +127,11 @@ class Marks:
         if not _FLAG.unpack_from(self._memory, 4 * _FLAG.size)[0]:
             return []
         _FLAG.pack_into(self._memory, 4 * _FLAG.size, 0)
-        return [row_id for row_id, *_, revoked, at in self._taken() if at and row_id == revoked]
+        return [
+            row_id for row_id, *_, revoked, at in _taken(self._slots()) if at and row_id == revoked
+        ]
 
-    def _taken(self) -> Iterator[tuple[int, float, float, float, int, float]]:
-        return (slot for slot in self._slots() if slot[1])
-
-    def _slots(self) -> Iterator[tuple[int, float, float, float, int, float]]:
+    def _slots(self) -> Iterator[_Slot]:
         return _SLOT.iter_unpack(self._memory[_HEADER:])
 
     @property
@@ -172,3 +172,7 @@ class Marks:
 
     def close(self) -> None:
         self._memory.close()
+
+
+def _taken(slots: Iterator[_Slot]) -> Iterator[_Slot]:
+    return (slot for slot in slots if slot[1])
