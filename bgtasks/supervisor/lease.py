@@ -10,7 +10,7 @@ import secrets
 import socket
 from collections.abc import Callable
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connections
+from django.db import DatabaseError, DataError, InterfaceError, connections
 
 from bgtasks import __version__, conf
 from bgtasks.clock import elapsed
@@ -19,6 +19,7 @@ from bgtasks.logs import get_logger
 from bgtasks.models import Worker
 from bgtasks.queue import claims, pruning, rescue, workers
 from bgtasks.queue.database import WORKER_PREFIX
+from bgtasks.queue.database_file import DatabaseFile, File
 from bgtasks.supervisor import lock_file
 from bgtasks.supervisor.cron import Cron
 from bgtasks.tasks import registry
@@ -45,6 +46,7 @@ class Lease:
         self.name = ""
         self._presence = lock_file.Presence()
         self._cron = Cron()
+        self._file = DatabaseFile()
         self._rows_to_run = False
         self._reset()
 
@@ -67,6 +69,7 @@ class Lease:
         # The name is a new one each time: others may have declared the bearer of the last one dead.
         self.name = f"{WORKER_PREFIX}{secrets.token_hex(6)}"
         self._reset()
+        self._file.note()
         self._presence.hold(self.name)
         workers.register(
             Worker(
@@ -124,19 +127,24 @@ class Lease:
             Seconds until something is due again.
 
         Raises:
-            LeaseLost: this worker was declared dead.
+            LeaseLost: this worker was declared dead, or the database is another one now.
         """
         try:
+            if self._file_is_gone():
+                return 1.0
             if self._due_in() <= 0:
                 self._do_what_is_due()
-        except (OperationalError, InterfaceError) as error:
+        except LeaseLost:
+            raise
+        except DataError:  # what somebody has written into a table: the database does answer
+            logger.exception("A chore failed; the heartbeats go on.")
+            return 1.0
+        except (DatabaseError, InterfaceError) as error:
             if self._in_contact_since is not None:
                 logger.warning("No heartbeat: the database does not answer (%s).", error)
             self._in_contact_since = None
             connections.close_all()
             return 1.0
-        except LeaseLost:
-            raise
         # An error of bgtasks itself, or of a receiver. The heartbeats have to go on, for without
         # them other workers would take this worker's rows.
         except Exception:
@@ -144,6 +152,27 @@ class Lease:
             connections.close_all()
             return 1.0
         return max(0.0, self._due_in())
+
+    def _file_is_gone(self) -> bool:
+        """Whether there is no file of the SQLite database any more, which is logged once.
+
+        The connections stay open meanwhile: to open one would make an empty file.
+
+        Raises:
+            LeaseLost: the file was replaced. This worker stands in no table of the new one.
+        """
+        state = self._file.state()
+        if state is File.SAME:
+            return False
+        text = f"The database file {self._file.path} {state.value}."
+        if state is File.GONE:
+            if self._in_contact_since is not None:
+                logger.warning("%s Waiting for it.", text)
+            self._in_contact_since = None
+            return True
+        connections.close_all()
+        self._file.note()
+        raise LeaseLost(text)
 
     def take_rows_to_run(self) -> bool:
         """Whether `keep` has made rows ready since this was called last.
