@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
-from django.db import connections, router
+from django.db import OperationalError, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 from django.db.models.base import ModelState
@@ -254,10 +254,31 @@ def execute(sql: str, params: Sequence[Any] = ()) -> int:
 
 
 def fetch(sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-    """Run a statement; returns its rows."""
-    with connection().cursor() as cursor:
-        cursor.execute(sql, params)
-        return list(cursor.fetchall())
+    """Run a statement; returns its rows.
+
+    Raises:
+        OperationalError: also if a text in SQLite is no UTF-8, for the first time in this process.
+            The statement may have been carried out. From then on, such texts are read with marks
+            in the place of what is none.
+    """
+    global _any_text
+    try:
+        with connection().cursor() as cursor:
+            if _any_text and not on_postgresql():
+                cursor.connection.text_factory = _readable
+            cursor.execute(sql, params)
+            return list(cursor.fetchall())
+    except OperationalError as error:
+        _any_text = _any_text or "Could not decode to UTF-8" in str(error)
+        raise
+
+
+# Reading every text by a function of Python takes longer, so it is not done before it has to be.
+_any_text = False
+
+
+def _readable(text: bytes) -> str:
+    return text.decode(errors="replace")
 
 
 # The SQLSTATE of PostgreSQL's error `lock_not_available`.
