@@ -6,16 +6,19 @@ mended and with fewer permissions. The other pages show our own tables and chang
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 from background_task.admin import CompletedTaskAdmin, TaskAdmin
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.db import DataError, transaction
 from django.db.models import OuterRef, Subquery
 from django.db.models.functions import Coalesce
 from django.utils.html import format_html
 
 from bgtasks.models import Attempt, CompletedTask, Outcome, Task, Worker
 from bgtasks.queue import claims
+from bgtasks.queue import database as db
 
 
 @admin.action(description="priority += 1")
@@ -54,7 +57,57 @@ def error(row: Any) -> str:
     return "yes" if row.has_error() else ""
 
 
+# How many rows that cannot be read a message names.
+NAMED = 20
+# What fetching a row raises if somebody has written into it what Python cannot hold.
+UNREADABLE = (ValueError, TypeError, AttributeError, ArithmeticError, DataError)
+
+
+def without_odd_rows(name: str) -> Any:
+    """A view of an admin, which names the rows that cannot be read and shows the others.
+
+    They are looked for only if the view fails, for that takes long in a large table.
+
+    Args:
+        name: of the method of `ModelAdmin`.
+    """
+
+    def view(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+        original = getattr(admin.ModelAdmin, name)
+        saved = transaction.atomic if db.connection().in_atomic_block else nullcontext
+        try:
+            with saved():
+                return original(self, request, *args, **kwargs)
+        except UNREADABLE:
+            if request.method != "GET" or not (found := db.odd_ids(self.model, NAMED)):
+                raise
+            text = (
+                "These rows have a date that cannot be read, and are not shown: "
+                f"{', '.join(map(str, found))}. Correct it by SQL in the table "
+                f"{self.model._meta.db_table}, or delete them."
+            )
+            self.message_user(request, text, messages.ERROR, fail_silently=True)
+            request.bgtasks_without_odd_rows = True
+            return original(self, request, *args, **kwargs)
+
+    return view
+
+
+def shown_rows(self: Any, request: Any) -> Any:
+    """The rows of an admin, without those that cannot be read if `without_odd_rows` says so."""
+    rows = admin.ModelAdmin.get_queryset(self, request)
+    if getattr(request, "bgtasks_without_odd_rows", False):
+        rows = rows.extra(where=[f"NOT COALESCE({db.has_odd_date(self.model)}, 1 = 0)"])  # noqa: S610
+    return rows
+
+
+VIEWS = {name: without_odd_rows(name) for name in ("changelist_view", "changeform_view")}
+
+
 for _admin in (TaskAdmin, CompletedTaskAdmin):
+    _admin.get_queryset = shown_rows
+    for _view_name, _view in VIEWS.items():
+        setattr(_admin, _view_name, _view)
     _admin.list_display = [error if name == "has_error" else name for name in _admin.list_display]
 TaskAdmin.actions = [inc_priority, dec_priority]
 TaskAdmin.get_readonly_fields = readonly_fields
@@ -65,6 +118,10 @@ CompletedTaskAdmin.has_change_permission = nobody
 
 class ReadOnlyAdmin(admin.ModelAdmin):
     """The admin of a table that only bgtasks itself writes."""
+
+    changelist_view = VIEWS["changelist_view"]
+    changeform_view = VIEWS["changeform_view"]
+    get_queryset = shown_rows
 
     def has_add_permission(self, request: Any, obj: Any = None) -> bool:
         return False

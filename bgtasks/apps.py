@@ -5,7 +5,7 @@ from background_task.apps import BackgroundTasksAppConfig
 from django.apps import AppConfig, apps
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
-from django.db.models.signals import post_migrate
+from django.db.models.signals import post_migrate, pre_migrate
 
 # django-background-tasks sets no default_auto_field, and its tables were made with AutoField. The
 # default of Django 6 is BigAutoField, so `makemigrations` would write a migration into
@@ -61,7 +61,15 @@ class BgtasksConfig(AppConfig):
 
         registry.add_modules(*OWN_TASKS)
         checks.register_all()
+        pre_migrate.connect(_drop_constraints, sender=self)
         post_migrate.connect(_restore_tables, sender=self)
+
+
+def _drop_constraints(using: str, plan: Any = (), **_: Any) -> None:
+    from bgtasks.queue import separate
+
+    if router.allow_migrate(using, "bgtasks"):
+        separate.drop_constraints(using, plan)
 
 
 def _restore_tables(using: str, **_: Any) -> None:

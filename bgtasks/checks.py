@@ -18,7 +18,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as CheckWarning
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, connections, router
 
 from bgtasks import conf
 from bgtasks.queue.database import alias, connection, in_memory
@@ -37,6 +37,7 @@ def register_all() -> None:
     register(settings_make_sense)
     register(sqlite_file)
     register(mails_can_be_sent)
+    register(transactions_are_shared)
     register(not_eager, deploy=True)
     register(connections_suffice, Tags.database)
     register(ids_last, Tags.database)
@@ -105,6 +106,29 @@ def settings_make_sense(**kwargs: Any) -> list[CheckMessage]:
         wrong.append("BGTASKS_RETENTION holds something that is neither a timedelta nor None.")
     hint = "Leave the setting out for its default."
     return [Error(text, hint=hint, id="bgtasks.E003") for text in wrong]
+
+
+def transactions_are_shared(**kwargs: Any) -> list[CheckMessage]:
+    """A task commits with what the project writes only if both are in one database."""
+    ours = {"bgtasks", "background_task"}
+    others = {
+        router.db_for_write(model)
+        for model in apps.get_models()
+        if model._meta.app_label not in ours and model._meta.managed
+    }
+    if not others or alias() in others:
+        return []
+    return [
+        CheckWarning(
+            f"The task tables have the database {alias()} to themselves: a task that is enqueued "
+            "in a transaction of another database stays if that is rolled back, and may run before "
+            "it commits.",
+            hint="Enqueue when that transaction has committed: transaction.on_commit(lambda: "
+            "task(...)). If the process dies in between, the task is lost. Or keep the task tables "
+            "with the others. If you know this, put the id into SILENCED_SYSTEM_CHECKS.",
+            id="bgtasks.W006",
+        )
+    ]
 
 
 def mails_can_be_sent(**kwargs: Any) -> list[CheckMessage]:

@@ -18,6 +18,7 @@ BgtasksError
 ├── UnknownResult            at a result (a LookupError too)
 ├── ResultTimeout            (a TimeoutError too)
 ├── WouldBlock               (a RuntimeError too)
+├── UnreadableResult         at a result (a ValueError too)
 ├── TaskFailed, TaskRevoked  from ``get()``, where it has no exception of the task's to raise
 ├── InvalidProgress          at ``set_progress()`` (a ValueError too)
 ├── Retry, Snooze, Cancel    for a task to raise
@@ -35,7 +36,7 @@ BgtasksError
 ├── NotMigrated              at worker start
 │   └── NoTable              at enqueue (an OperationalError and a ProgrammingError too)
 └── recorded as the failure of an attempt
-    ├── BrokenRow            the row is not tried again
+    ├── BrokenRow            the row is not tried again (a ValueError too)
     ├── ResultNotJSON        the row is not tried again
     ├── LeakedTransaction
     └── TaskTimeout          (a TimeoutError too)
@@ -114,7 +115,7 @@ class BrokenTransaction(BgtasksError):
 
 
 class NotMigrated(BgtasksError):
-    """The tables of bgtasks are not in the database."""
+    """A table or a column of bgtasks is not in the database."""
 
 
 class NoTable(NotMigrated, OperationalError, ProgrammingError):
@@ -124,7 +125,7 @@ class NoTable(NotMigrated, OperationalError, ProgrammingError):
     """
 
 
-class BrokenRow(BgtasksError, InvalidTaskError):
+class BrokenRow(BgtasksError, InvalidTaskError, ValueError):
     """The arguments or options of a row cannot be read. The row is not tried again."""
 
 
@@ -150,6 +151,10 @@ class AsyncCall(BgtasksError, RuntimeError):
 
 class UnknownResult(BgtasksError, LookupError):
     """No row and no outcome has this id: the task never existed, was deleted, or was pruned."""
+
+
+class UnreadableResult(BgtasksError, ValueError):
+    """What is stored of a result cannot be read: somebody has changed the table by hand."""
 
 
 class ResultTimeout(BgtasksError, TimeoutError):

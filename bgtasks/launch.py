@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 import threading
 from contextlib import suppress
 
+from django.apps import apps
 from django.db import DatabaseError, connections
 from django.utils import autoreload
 
 from bgtasks import checks
 from bgtasks.exceptions import BgtasksError, GreenThreads, NotMigrated, TaskModuleError
-from bgtasks.models import Worker
+from bgtasks.logs import get_logger
 from bgtasks.queue.database import alias, connection
 from bgtasks.running import copies
 from bgtasks.supervisor import in_process, one_by_one
 from bgtasks.tasks import registry
 from bgtasks.worker.options import Options
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def launch(options: Options, fork: bool = True) -> None:
@@ -106,17 +106,31 @@ def require_tables() -> None:
         NotMigrated: it is not.
     """
     try:
-        with connection().cursor() as cursor:
-            names = connection().introspection.table_names(cursor)
+        missing = _missing()
     except DatabaseError as error:
         logger.warning("The database does not answer yet: %s", error)
         connections.close_all()
         return
-    if Worker._meta.db_table not in names:
+    if missing:
         raise NotMigrated(
-            f"The database {alias()} has no table {Worker._meta.db_table}. "
+            f"The database {alias()} has no {missing}. "
             "Run `manage.py migrate`, then start the worker again."
         )
+
+
+def _missing() -> str:
+    """A table of ours, or a column of one, that the database does not have; "" if it has all."""
+    introspection = connection().introspection
+    with connection().cursor() as cursor:
+        names = introspection.table_names(cursor)
+        for model in apps.get_app_config("bgtasks").get_models():
+            if (table := model._meta.db_table) not in names:
+                return f"table {table}"
+            there = {column.name for column in introspection.get_table_description(cursor, table)}
+            for field in model._meta.concrete_fields:
+                if field.column not in there:
+                    return f"column {field.column} in table {table}"
+    return ""
 
 
 def _run_here(runner: one_by_one.OneByOne | in_process.InProcess) -> None:

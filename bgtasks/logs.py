@@ -6,12 +6,56 @@ import io
 import logging
 import os
 import queue
+import re
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from logging.handlers import QueueHandler
-from typing import TextIO
+from typing import Any, TextIO
+
+# What ends a line, hides what follows, or shows it in another order: control characters,
+# separators, marks of direction. A text with half of a surrogate pair could not be written at all.
+_UNSHOWABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def get_logger(name: str) -> logging.Logger:
+    """The logger of a module of bgtasks: each of its records is one line, but for a traceback.
+
+    Names of rows, workers and hosts come from tables, where anybody who calls a task may have
+    written. A line break in them would forge a line of the log.
+    """
+    logger = logging.getLogger(name)
+    logger.addFilter(_in_one_line)  # a filter that is there already is not added again
+    return logger
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Escape what is unshowable in a record's arguments, or in its text if it has none."""
+    if isinstance(record.args, tuple) and record.args:
+        record.args = tuple(map(_escaped, record.args))
+    elif not record.args:
+        record.msg = _escaped(record.msg)
+    return True
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, int | float):
+        return value
+    try:
+        text = str(value)
+    except Exception:  # logging reports this when it makes the text of the record
+        return value
+    if not _UNSHOWABLE.search(text):
+        return value
+    return _UNSHOWABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+# These two are used for what bgtasks says in the place of upstream.
+for _name in ("background_task.tasks", "background_task.models"):
+    get_logger(_name)
 
 # The logger for what tasks print has upstream's name, because projects have configured that.
 logger = logging.getLogger("background_task.management.commands.process_tasks")

@@ -103,9 +103,13 @@ class Progress(models.Model):
     total = models.FloatField(null=True)
     message = models.TextField(blank=True)
     updated_at = models.DateTimeField()
+    # NULL and not "": what an older version of bgtasks has stored has no claim.
+    claim = models.CharField(  # noqa: DJ001
+        max_length=64, null=True, help_text="What the row's locked_by was."
+    )
 
     def __str__(self) -> str:
-        return f"task {self.task_id}: {self.done:g} of {self.total or '?'}"
+        return f"task {self.task_id}: {self.done} of {self.total or '?'}"
 
 
 class CallOptions(models.Model):
@@ -125,6 +129,10 @@ class UniqueKey(models.Model):
     task_id = models.BigIntegerField(db_index=True)
     nonce = models.BigIntegerField(help_text="Of the call that took the key last.")
     taken_at = models.DateTimeField(db_index=True)
+    # NULL and not "": what an older version of bgtasks has stored has no hash.
+    task_hash = models.CharField(  # noqa: DJ001
+        max_length=40, null=True, help_text="That of the row."
+    )
 
     def __str__(self) -> str:
         return f"{self.key}: task {self.task_id}"

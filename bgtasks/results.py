@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from typing import Any
 
@@ -10,16 +9,17 @@ from asgiref.sync import sync_to_async
 
 from bgtasks.clock import elapsed
 from bgtasks.exceptions import ResultTimeout, TaskRevoked, UnknownResult, WouldBlock
+from bgtasks.logs import get_logger
 from bgtasks.models import CompletedTask, Outcome, Worker
 from bgtasks.queue import database as db
 from bgtasks.queue import outcomes, progress
 from bgtasks.queue.listen import listener, wait_for_change
 from bgtasks.queue.notify import ENDED_CHANNEL
-from bgtasks.serialize import codec, remote_errors
+from bgtasks.serialize import remote_errors
 from bgtasks.tasks.current import Progress, current_task
 from bgtasks.waiters import waiting_for
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PENDING, STARTED, SUCCESS, FAILURE = "PENDING", "STARTED", "SUCCESS", "FAILURE"
 # The first and the longest poll interval, in seconds, of who waits for a result. The database is
@@ -93,11 +93,13 @@ class AsyncResult:
 
     @property
     def result(self) -> Any:
-        """What the task returned, or the exception that it raised; None until it has ended."""
+        """What the task returned, or the exception that it raised; None until it has ended.
+
+        Raises:
+            UnreadableResult: what is stored of the result cannot be read.
+        """
         state = self._find()
-        if state.outcome is None:
-            return None
-        return _value(state) if state.outcome == Outcome.State.SUCCEEDED else _error(state)
+        return None if state.outcome is None else _taken(state, propagate=False)
 
     @property
     def traceback(self) -> str | None:
@@ -137,6 +139,7 @@ class AsyncResult:
             ResultTimeout: it has not ended in time.
             TaskFailed: it failed, and its own exception cannot be made here.
             TaskRevoked: it was revoked, expired, or cancelled itself.
+            UnreadableResult: it succeeded, and what is stored of its result cannot be read.
             WouldBlock: the call would wait for ever, because it is inside a transaction, or
                 inside a task that has the only worker.
             UnknownResult: there is no such task.
@@ -217,7 +220,7 @@ def _find_or_refuse(result: AsyncResult) -> outcomes.State:
 
 def _taken(state: outcomes.State, propagate: bool) -> Any:
     if state.outcome == Outcome.State.SUCCEEDED:
-        return _value(state)
+        return outcomes.value(state.task_id, state.result)
     error = _error(state)
     if propagate:
         raise error
@@ -250,10 +253,6 @@ def _status(state: outcomes.State) -> str:
     if state.outcome is None:
         return STARTED if state.running else PENDING
     return SUCCESS if state.outcome == Outcome.State.SUCCEEDED else FAILURE
-
-
-def _value(state: outcomes.State) -> Any:
-    return None if state.result is None else codec.loads(state.result)
 
 
 def _error(state: outcomes.State) -> Exception:

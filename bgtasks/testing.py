@@ -6,7 +6,6 @@ a `TestCase` rolls back.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,9 @@ from django.test.utils import override_settings
 from django.utils import timezone
 
 from bgtasks import calls, conf
+from bgtasks.logs import get_logger
 from bgtasks.queue import claims, enqueue
+from bgtasks.queue.claimed_row import arguments_of
 from bgtasks.results import AsyncResult
 from bgtasks.running import inline
 from bgtasks.running.eager import CLAIM, LIMIT, call_of, call_text, is_from_outside
@@ -37,7 +38,7 @@ __all__ = [
     "enqueued",
     "run_pending",
 ]
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # How many rows a failed assertion lists.
 LISTED = 20
@@ -267,7 +268,7 @@ def capture() -> Iterator[list[Enqueued]]:
 
 
 def _enqueued(row: Task) -> Enqueued:
-    args, kwargs = codec.load_call(row.task_params)
+    args, kwargs = arguments_of(row)
     return Enqueued(row.pk, row.task_name, tuple(args), kwargs, row.queue, row.priority, row.run_at)
 
 

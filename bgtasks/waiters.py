@@ -7,7 +7,6 @@ too: perhaps the very task that it waits for.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -15,11 +14,12 @@ from contextlib import contextmanager, suppress
 
 from django.db import DatabaseError, InterfaceError, connections
 
+from bgtasks.logs import get_logger
 from bgtasks.queue import outcomes
 from bgtasks.queue.listen import Listener, listener, wait_for_change
 from bgtasks.queue.notify import ENDED_CHANNEL
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # The poll interval in seconds, which holds also without a notification, and the pause after an
 # error.

@@ -38,7 +38,10 @@ def give_up_work(completed_task: CompletedTask, **kwargs: Any) -> None:
         tasks.build_report.name: Report,
     }
     if model := models.get(completed_task.task_name):
-        (key,), _ = json.loads(completed_task.task_params)
+        try:
+            (key,), _ = json.loads(completed_task.task_params)
+        except (ValueError, TypeError, RecursionError):  # somebody has changed the row by hand
+            return
         for work in model._default_manager.filter(pk=key):
             if work.give_up("This did not work out, and we stopped trying. Please try again."):
                 tasks.discard_files(files.names_of(work))

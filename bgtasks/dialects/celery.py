@@ -35,7 +35,7 @@ from bgtasks.exceptions import (
     seconds,
 )
 from bgtasks.models import Attempt, Outcome
-from bgtasks.queue import database as db
+from bgtasks.queue import attempts
 from bgtasks.tasks import columns, decorator, validation
 from bgtasks.tasks.current import CurrentTask, current_task
 from bgtasks.tasks.policies import Policy
@@ -579,8 +579,7 @@ def _retries(task: CurrentTask | None) -> int:
     """How often a run of this row has failed. For a first attempt the database is not asked."""
     if task is None or task.attempt == 1:
         return 0
-    attempts = Attempt.objects.using(db.alias()).filter(task_id=task.row.pk)
-    return attempts.filter(state=Attempt.State.FAILED).count()
+    return attempts.count(task.row.pk, task.attempt - 1, Attempt.State.FAILED)
 
 
 def shared_task(

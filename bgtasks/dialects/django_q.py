@@ -7,8 +7,6 @@ is enqueued, and again when it runs.
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,13 +32,14 @@ from bgtasks.exceptions import (
     UnknownOption,
     UnknownResult,
 )
+from bgtasks.logs import get_logger
 from bgtasks.models import CallOptions, CompletedTask, Outcome
 from bgtasks.queue import claims, enqueue, outcomes
 from bgtasks.queue import database as db
+from bgtasks.queue.claimed_row import MARK, arguments_of, read_options
 from bgtasks.results import AsyncResult
 from bgtasks.running import inline
 from bgtasks.running.run import claimed_here
-from bgtasks.serialize import codec
 from bgtasks.tasks import columns
 from bgtasks.tasks.decorator import background
 
@@ -61,7 +60,7 @@ MISSING_FUNCTION_DELAY = 10.0
 LONGEST_NAME = 255
 
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -257,7 +256,8 @@ def _named(name: str) -> int | None:
 
 
 def _ended(task_id: int) -> EndedTask | None:
-    outcome = outcomes.outcome_of(task_id)
+    with outcomes.reading(task_id, "its outcome"):
+        outcome = outcomes.outcome_of(task_id)
     if outcome is None:
         return None
     rows = CompletedTask.objects.using(db.alias()).filter(pk=outcome.completed_id)
@@ -266,7 +266,7 @@ def _ended(task_id: int) -> EndedTask | None:
         return None
     func, args, kwargs = _called(row)
     succeeded = outcome.state == Outcome.State.SUCCEEDED
-    value = None if outcome.result is None else codec.loads(outcome.result)
+    value = outcomes.value(task_id, outcome.result)
     return EndedTask(
         id=str(task_id),
         name=row.verbose_name or func,
@@ -288,11 +288,11 @@ def _called(row: CompletedTask) -> tuple[str, list[Any], dict[str, Any]]:
     A row whose arguments cannot be read, which is why it failed, has no arguments here.
     """
     try:
-        args, kwargs = codec.loads(row.task_params)
+        args, kwargs = arguments_of(row)
         if row.task_name not in {call.name, call_once.name}:
             return row.task_name, args, kwargs
         func, *args = args
-    except (ValueError, TypeError, RecursionError):
+    except ValueError:
         return row.task_name, [], {}
     return func, args, kwargs
 
@@ -300,7 +300,7 @@ def _called(row: CompletedTask) -> tuple[str, list[Any], dict[str, Any]]:
 def _hook_of(task_id: int) -> str | None:
     options = CallOptions.objects.using(db.alias()).filter(pk=task_id)
     text = options.values_list("options", flat=True).first()
-    hook: str | None = json.loads(text).get("hook") if text else None
+    hook: str | None = read_options(text, MARK).get("hook")
     return hook
 
 

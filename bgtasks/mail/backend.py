@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,12 +10,13 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.db import DatabaseError, transaction
 
 from bgtasks.exceptions import MailOptionRefused, MailTooLarge
+from bgtasks.logs import get_logger
 from bgtasks.mail import sending
 from bgtasks.mail.encryption import seal
 from bgtasks.mail.mailers import check_settings
 from bgtasks.queue import database, mails
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class BackgroundEmailBackend(BaseEmailBackend):
@@ -72,8 +72,10 @@ class BackgroundEmailBackend(BaseEmailBackend):
             DatabaseError: the database refused them; not with `fail_silently`.
         """
         # Encrypted before the transaction begins, because on SQLite that blocks all other writers.
-        sealed = [self._sealed(message) for message in email_messages if message.recipients()]
-        bodies = [body for body in sealed if body is not None]
+        messages = (message for message in email_messages if message.recipients())
+        numbered = zip(mails.new_ids(), messages, strict=False)
+        sealed = {mail_id: self._sealed(mail_id, message) for mail_id, message in numbered}
+        bodies = {mail_id: body for mail_id, body in sealed.items() if body is not None}
         if not bodies:
             return 0
         try:
@@ -86,9 +88,9 @@ class BackgroundEmailBackend(BaseEmailBackend):
             return 0
         return len(bodies)
 
-    def _sealed(self, message: EmailMessage) -> str | None:
+    def _sealed(self, mail_id: int, message: EmailMessage) -> str | None:
         try:
-            return seal(message, self.mailer)
+            return seal(mail_id, message, self.mailer)
         except MailTooLarge as error:
             if not self.fail_silently:
                 raise

@@ -17,6 +17,7 @@ from django.utils.encoding import force_bytes
 from bgtasks import conf
 from bgtasks.exceptions import CryptographyMissing, MailTooLarge, UnreadableMail
 from bgtasks.mail.message import rebuilt, written
+from bgtasks.queue.mails import FIRST_ID
 
 if TYPE_CHECKING:
     from cryptography.fernet import MultiFernet
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 LABEL = b"bgtasks.mail"
 
 
-def seal(message: EmailMessage, mailer: str | None = None) -> str:
+def seal(mail_id: int, message: EmailMessage, mailer: str | None = None) -> str:
     """A mail as the database keeps it: as encrypted JSON.
 
     The mail is built once here, as the real backend will build it later. So a mail that cannot be
@@ -33,6 +34,8 @@ def seal(message: EmailMessage, mailer: str | None = None) -> str:
     worker.
 
     Args:
+        mail_id: the id that its row will have. It is encrypted with the mail, so that nobody can
+            move the text to another row.
         message: the mail.
         mailer: the name of the mailer that is to send it, which is stored with it.
 
@@ -43,7 +46,7 @@ def seal(message: EmailMessage, mailer: str | None = None) -> str:
         Exception: whatever the message's own ``message()`` raises.
     """
     keys = _keys()
-    mail = {"mailer": mailer, **written(message)}
+    mail = {"mailer": mailer, **written(message), "id": mail_id}
     # A text may hold lone surrogates, if somebody decoded bytes with surrogateescape. UTF-8 does
     # not allow them; surrogatepass keeps them.
     text = json.dumps(mail, ensure_ascii=False).encode(errors="surrogatepass")
@@ -59,12 +62,12 @@ def unseal(mail_id: int, body: str) -> tuple[EmailMessage, str | None]:
     """The mail, and the name of the mailer that is to send it.
 
     Args:
-        mail_id: the id of the mail, for the text of an error.
+        mail_id: the id of the mail's row.
         body: what `seal` returned.
 
     Raises:
         CryptographyMissing: the package that decrypts mails is not installed.
-        UnreadableMail: none of the keys decrypts it.
+        UnreadableMail: none of the keys decrypts it, or it is the text of another row.
     """
     from cryptography.fernet import InvalidToken
 
@@ -79,6 +82,12 @@ def unseal(mail_id: int, body: str) -> tuple[EmailMessage, str | None]:
             "restart the workers, before the task has had its last attempt."
         )
     mail = json.loads(text.decode(errors="surrogatepass"))
+    # Older versions stored no id with a mail. Their rows have ids below all of ours.
+    if mail.pop("id", mail_id if mail_id < FIRST_ID else None) != mail_id:
+        raise UnreadableMail(
+            f"Mail {mail_id} is not sent: what stands in its row was stored for another row, so "
+            "somebody has changed the table by hand. Delete the row, and send the mail again."
+        )
     return rebuilt(mail), mail["mailer"]
 
 

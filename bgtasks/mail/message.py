@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import email.policy
 import functools
-import logging
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from email.message import Message
@@ -19,10 +18,11 @@ from typing import Any
 from django.core.mail import EmailMessage, EmailMultiAlternatives
 
 from bgtasks.exceptions import UnstorableMail
+from bgtasks.logs import get_logger
 from bgtasks.mail.building import built_for_smtp, bytes_for_smtp
 from bgtasks.mail.values import decoded, encoded
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # The attributes that Django's own classes give a mail. Django 6 has removed the last two, and
 # there a mail that has them cannot be built.

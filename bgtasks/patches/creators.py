@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
+from django.db.models.fields.related_descriptors import ForwardManyToOneDescriptor
 
 from bgtasks.queue import creators
+from bgtasks.queue import database as db
 
 
 class Creator:
@@ -31,16 +33,39 @@ class Creator:
             return self
         if pending := creators.pending(row):
             return pending
-        if row.creator_content_type_id is None or row.creator_object_id is not None:
+        if row.creator_content_type_id is None:
             return self._generic.__get__(row, model)
-        return creators.of(row)
+        if row.creator_object_id is None:
+            return creators.of(row)
+        if creators.apart(row._state.db or db.alias()):
+            return creators.elsewhere(row)
+        return self._generic.__get__(row, model)
 
     def __set__(self, row: Any, creator: Any) -> None:
         creators.check(creator, f"a row of {row.task_name or 'a task'}")
         creators.set_pending(row, None)
-        if creator is None or creators.fits(creator.pk):
+        if creator is None:
+            self._generic.__set__(row, None)
+        elif not creators.fits(creator.pk):
+            self._generic.__set__(row, None)
+            row.creator_content_type_id = ContentType.objects.get_for_model(creator).pk
+            creators.set_pending(row, creator)
+        elif creators.apart(db.alias()):
+            row.creator_content_type_id = ContentType.objects.get_for_model(creator).pk
+            row.creator_object_id = creator.pk
+        else:
             self._generic.__set__(row, creator)
-            return
-        self._generic.__set__(row, None)
-        row.creator_content_type = ContentType.objects.get_for_model(creator)
-        creators.set_pending(row, creator)
+
+
+class CreatorContentType(ForwardManyToOneDescriptor):
+    """Replaces the descriptor of the foreign key to the content type, for ``row.x`` alone.
+
+    Where the task tables have a database of their own, Django would look for the content type in
+    that of the row.
+    """
+
+    def get_queryset(self, **hints: Any) -> Any:
+        row = hints.get("instance")
+        if row is not None and creators.apart(row._state.db or db.alias()):
+            hints = {}
+        return super().get_queryset(**hints)

@@ -12,9 +12,9 @@ from django.utils import timezone
 from bgtasks import conf
 from bgtasks.queue import claims, enqueue, finish
 from bgtasks.queue import database as db
+from bgtasks.queue.claimed_row import arguments_of
 from bgtasks.queue.repeat import repeat
 from bgtasks.running import executor
-from bgtasks.serialize import codec
 from bgtasks.tasks import policies
 
 
@@ -41,7 +41,7 @@ def get_task(manager: TaskManager, task_name: str, args: Any = None, kwargs: Any
 
 def params(row: Task) -> tuple[Any, dict[str, Any]]:
     """The positional and the keyword arguments of a row, as its function gets them."""
-    return codec.load_call(row.task_params)
+    return arguments_of(row)
 
 
 def find_available(manager: TaskManager, queue: str | None = None) -> Any:

@@ -16,7 +16,7 @@ from django.conf import settings as project
 from bgtasks import calls, conf
 from bgtasks.patches import models as ours
 from bgtasks.patches import runner
-from bgtasks.patches.creators import Creator
+from bgtasks.patches.creators import Creator, CreatorContentType
 from bgtasks.queue import creators, saving
 from bgtasks.tasks import columns, decorator, registry
 
@@ -89,6 +89,12 @@ TABLE = [
           "a failure is recorded in one transaction, fenced by the claim"),
     Patch(Task, "create_repetition", ours.create_repetition,
           "the next run keeps its phase, its creator and its unique key"),
+    *(
+        Patch(model, "creator_content_type",
+              CreatorContentType(model._meta.get_field("creator_content_type")),
+              "it looks for the content type in the row's own database")
+        for model in (Task, CompletedTask)
+    ),
     Patch(Task, "creator", Creator(Task.creator),
           "a creator may have a primary key that is no integer"),
     Patch(Task, "locked_by_pid_running", ours.holder_is_running,

@@ -12,11 +12,22 @@ from django.db import DataError, transaction
 
 from bgtasks.models import CallOptions
 from bgtasks.queue import database as db
-from bgtasks.queue.claimed_row import read_options
+from bgtasks.queue.claimed_row import MARK, MARKED, read_options
+
+
+def announce(row: Task, options: Mapping[str, Any]) -> None:
+    """Mark a new row, before it is saved, as one that has options. Without any, nothing is done."""
+    if options:
+        row.task_params = f"{MARK}{without_mark(row.task_params)}"
+
+
+def without_mark(params: str) -> str:
+    """The text of a row's arguments, for another row that has no options."""
+    return params.removeprefix(MARK)
 
 
 def insert(row: Task, options: Mapping[str, Any]) -> None:
-    """Store the options of a new row. Without options, nothing is stored."""
+    """Store the options of a new row, which is marked. Without options, nothing is stored."""
     if options:
         _upsert(row.pk, options)
 
@@ -27,14 +38,14 @@ def _upsert(task_id: int, options: Mapping[str, Any]) -> None:
         # its options behind.
         f"INSERT INTO {db.OPTIONS} (task_id, options) VALUES (%s, %s) "
         "ON CONFLICT (task_id) DO UPDATE SET options = excluded.options",
-        [task_id, json.dumps(options)],
+        [task_id, json.dumps({**options, MARKED: True})],
     )
 
 
 def load(row: Task) -> dict[str, Any]:
     """Read the options of a row from the database. A `ClaimedRow` already carries its own."""
     found = CallOptions.objects.using(db.alias()).filter(pk=row.pk)
-    return read_options(found.values_list("options", flat=True).first())
+    return read_options(found.values_list("options", flat=True).first(), row.task_params)
 
 
 def keep_slot(row: Task) -> None:
@@ -48,8 +59,17 @@ def keep_slot(row: Task) -> None:
         with transaction.atomic(using=db.alias()):  # fetching a date that Python cannot hold fails
             if "slot" not in (options := load(row)):
                 _upsert(row.pk, {**options, "slot": row.run_at.isoformat()})
+                _mark(row)
     except (ArithmeticError, ValueError, AttributeError, DataError, Task.DoesNotExist):
         return  # a row whose date cannot be read has no phase to keep
+
+
+def _mark(row: Task) -> None:
+    """Mark a row that is in the queue as one that has options."""
+    if not row.task_params.startswith(MARK):
+        row.task_params = f"{MARK}{row.task_params}"
+        sql = f"UPDATE {db.TASKS} SET task_params = %s WHERE id = %s AND task_hash = %s"
+        db.execute(sql, [row.task_params, row.pk, row.task_hash])
 
 
 def slot(row: Task) -> datetime:

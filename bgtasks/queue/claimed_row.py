@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from background_task.models import Task
+from background_task.models import CompletedTask, Task
+
+from bgtasks.exceptions import BrokenRow
+from bgtasks.serialize import codec
 
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
@@ -39,11 +42,39 @@ class ClaimedRow:
         self.is_coroutine = False
 
 
-def read_options(text: str | None) -> dict[str, Any]:
+def arguments_of(row: Task | CompletedTask) -> tuple[list[Any], dict[str, Any]]:
+    """The positional and the keyword arguments that a row carries.
+
+    Raises:
+        BrokenRow: they cannot be read.
+    """
+    try:
+        return codec.load_call(row.task_params)
+    except ValueError as error:
+        raise BrokenRow(
+            f"The arguments of task {row.task_name} (id {row.pk}) cannot be read: {error}. "
+            "A row carries a JSON list of a list and a dict."
+        ) from None
+
+
+# With this begins the text of the arguments of a row that has options. JSON allows it there, so
+# that a worker of upstream reads the arguments all the same.
+MARK = " "
+# This stands in options whose row has the mark. Those of versions before the mark do not have it.
+MARKED = "marked"
+
+
+def read_options(text: str | None, params: str) -> dict[str, Any]:
     """Read a row's options from their text in the database; None gives an empty dict.
 
     A text that cannot be read gives the option ``broken`` with the reason. Then only the run of
     this row fails, and not the claim of a whole batch.
+
+    The table of options names a row by its id alone. If the task table was emptied and its ids
+    began anew, there may be options of an older row: a row without the mark has none of its own.
+
+    Args:
+        params: the text of the row's arguments.
     """
     if text is None:
         return {}
@@ -51,4 +82,6 @@ def read_options(text: str | None) -> dict[str, Any]:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         return {"broken": str(error)}
-    return found if isinstance(found, dict) else {"broken": "it is not a JSON object"}
+    if not isinstance(found, dict):
+        return {"broken": "it is not a JSON object"}
+    return found if not found.pop(MARKED, False) or params.startswith(MARK) else {}

@@ -155,7 +155,7 @@ def release(rows: Sequence[Task], delay: timedelta | None = None) -> int:
     if not rows:
         return 0
     given, params = db.given(rows)
-    changes = "locked_by = NULL, locked_at = NULL, attempts = attempts - 1"
+    changes = f"locked_by = NULL, locked_at = NULL, attempts = {db.one_attempt_less()}"
     if delay:
         for row in rows:
             call_options.keep_slot(row)
@@ -186,13 +186,14 @@ def release_expired() -> int:
     """Unlock the rows that a worker of upstream locked and left behind; returns how many.
 
     Upstream's locks have no lease. Its own rule holds: a lock older than `MAX_RUN_TIME`, an hour
-    by default, is void.
+    by default, is void. It holds for every lock that is no claim of a worker of ours, and one
+    without a date is as old as any.
     """
-    ours, params = db.held_by(db.WORKER_PREFIX)
+    ours, params = db.claimed_by_ours()
     expired = timezone.now() - timedelta(seconds=conf.upstream_lock_time())
     return db.execute(
         f"UPDATE {db.TASKS} SET locked_by = NULL, locked_at = NULL "
-        f"WHERE locked_by IS NOT NULL AND locked_at < %s AND NOT ({ours})",
+        f"WHERE locked_by IS NOT NULL AND (locked_at < %s OR locked_at IS NULL) AND NOT ({ours})",
         [db.moment(expired), *params],
     )
 

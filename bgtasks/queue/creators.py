@@ -11,11 +11,28 @@ from typing import Any
 
 from background_task.models import CompletedTask, Task
 from django.contrib.contenttypes.models import ContentType
+from django.db import router
 from django.db.models import Model, QuerySet
 
 from bgtasks.exceptions import InvalidOption
 from bgtasks.models import Creator, Outcome
 from bgtasks.queue import database as db
+
+
+def apart(using: str) -> bool:
+    """Whether a database is not that of the content types: then no relation leads there."""
+    return router.db_for_write(ContentType) != using
+
+
+def content_type_of(row: Task | CompletedTask) -> ContentType | None:
+    """The content type of the creator's model; None if there is none, or it is gone."""
+    if row.creator_content_type_id is None:
+        return None
+    try:
+        return ContentType.objects.get_for_id(row.creator_content_type_id)
+    except ContentType.DoesNotExist:
+        return None
+
 
 LARGEST = 2**31 - 1  # the largest value of a PositiveIntegerField
 
@@ -96,18 +113,31 @@ def of(row: Task | CompletedTask) -> Model | None:
         outcomes = Outcome.objects.using(db.alias()).filter(completed_id=row.pk)
         task_id = outcomes.values_list("pk", flat=True).first()
     found = Creator.objects.using(db.alias()).filter(pk=task_id).first()
-    model = row.creator_content_type and row.creator_content_type.model_class()
-    if found is None or model is None:
+    return _object(row, found and found.object_id)
+
+
+def elsewhere(row: Task | CompletedTask) -> Model | None:
+    """The creator of a row whose own columns have its key, if it is in another database."""
+    return _object(row, row.creator_object_id)
+
+
+def _object(row: Task | CompletedTask, key: Any) -> Model | None:
+    content_type = content_type_of(row)
+    model: Any = content_type and content_type.model_class()
+    if key is None or model is None:
         return None
-    creator: Model | None = model._default_manager.filter(pk=found.object_id).first()
+    creator: Model | None = model._default_manager.filter(pk=key).first()
     return creator
 
 
 def created_by(rows: QuerySet[Any], creator: Model) -> QuerySet[Any]:
     """Those of the rows, waiting or completed, that this object enqueued."""
+    content_type = ContentType.objects.get_for_model(creator)
     if fits(creator.pk):
-        content_type = ContentType.objects.get_for_model(creator)
         return rows.filter(creator_content_type=content_type, creator_object_id=creator.pk)
+    # The row says, too, that its creator stands in our table: a row that does not may only have the
+    # id of an older row, if the task table was emptied and its ids began anew.
+    rows = rows.filter(creator_content_type=content_type, creator_object_id=None)
     ids = Creator.objects.filter(model=creator._meta.label_lower, object_id=str(creator.pk)).values(
         "pk"
     )

@@ -22,6 +22,8 @@ EARLY = 60.0
 # A stored slot that lies further ahead of the database's clock than this is taken for the mistake
 # of a clock, and is set back.
 TOO_FAR = timedelta(days=1)
+# The age in seconds of a slot in the year 1: no slot that Python can hold is much older.
+OLDEST = timedelta(days=366 * 2100).total_seconds()
 
 
 def first_seen(name: str, now: datetime) -> bool:
@@ -34,8 +36,15 @@ def first_seen(name: str, now: datetime) -> bool:
     return bool(db.execute(sql, [name, _stored(now)]))
 
 
+# Stands for a stored slot that is no date, or that Python cannot hold.
+UNREADABLE = datetime.max.replace(tzinfo=UTC)
+
+
 def last_slots(names: Iterable[str]) -> dict[str, datetime]:
-    """The stored slot of each of these tasks that has one, in UTC and cut to whole seconds."""
+    """The stored slot of each of these tasks that has one, in UTC and cut to whole seconds.
+
+    A slot that cannot be read is `UNREADABLE`.
+    """
     seconds = (
         "FLOOR(EXTRACT(EPOCH FROM slot))"
         if db.on_postgresql()
@@ -43,7 +52,14 @@ def last_slots(names: Iterable[str]) -> dict[str, datetime]:
     )
     sql = f"SELECT name, {seconds} FROM {SLOTS} WHERE {db.is_member('name', 'varchar')}"
     rows = db.fetch(sql, [db.members(names)])
-    return {name: datetime.fromtimestamp(int(at), UTC) for name, at in rows}
+    return {name: _read(at) for name, at in rows}
+
+
+def _read(seconds: Any) -> datetime:
+    try:
+        return datetime.fromtimestamp(int(seconds), UTC)
+    except (TypeError, ValueError, ArithmeticError, OSError):
+        return UNREADABLE
 
 
 def enqueue_slot(name: str, slot: datetime, insert: Callable[[], object]) -> bool:
@@ -70,14 +86,15 @@ def enqueue_slot(name: str, slot: datetime, insert: Callable[[], object]) -> boo
 
 
 def set_back(name: str) -> bool:
-    """If a task's slot lies more than `TOO_FAR` ahead of the database's clock, set it to now.
+    """Set a task's slot to now, if it cannot be read or is `TOO_FAR` ahead of the database's clock.
 
     Returns:
-        Whether the slot was set back.
+        Whether the slot was set to now.
     """
-    ahead = f"{db.age('slot', utc=True)} < %s"
-    sql = f"UPDATE {SLOTS} SET slot = {db.clock(utc=True)} WHERE name = %s AND {ahead}"
-    return bool(db.execute(sql, [name, -TOO_FAR.total_seconds()]))
+    age = db.age("slot", utc=True)
+    odd = f"COALESCE(NOT ({age} BETWEEN %s AND %s), 1 = 1)"
+    sql = f"UPDATE {SLOTS} SET slot = {db.clock(utc=True)} WHERE name = %s AND {odd}"
+    return bool(db.execute(sql, [name, -TOO_FAR.total_seconds(), OLDEST]))
 
 
 def _stored(moment: datetime) -> Any:

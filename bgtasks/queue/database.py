@@ -7,17 +7,19 @@ fetch fail, for all rows of the batch. Rows are copied inside the database inste
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
-from django.db import connections, router
+from django.db import OperationalError, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Model
 from django.db.models.base import ModelState
 from django.db.models.signals import post_init, pre_init
 
-from bgtasks.models import CallOptions, CompletedTask, Outcome, Task, Worker
+from bgtasks.models import Attempt, CallOptions, CompletedTask, Outcome, Task, Worker
 
 # The name of each worker of ours begins like this, and so does each of its claims. Upstream's
 # claims are process ids.
@@ -28,6 +30,11 @@ COMPLETED = CompletedTask._meta.db_table
 OUTCOMES = Outcome._meta.db_table
 WORKERS = Worker._meta.db_table
 OPTIONS = CallOptions._meta.db_table
+ATTEMPTS = Attempt._meta.db_table
+
+# The largest int4. Where somebody has set a row's attempts to it, counting one more would make the
+# claim of the whole batch fail.
+MOST_ATTEMPTS = 2**31 - 1
 
 # The columns that running a row needs: all but the dates (see above). Django fetches a date when
 # somebody reads it from the instance.
@@ -78,11 +85,15 @@ def clock(utc: bool = False) -> str:
 def age(column: str, utc: bool = False) -> str:
     """SQL for the seconds since the date in a column, by the database's clock.
 
+    It never fails, whatever somebody has written there: the age of PostgreSQL's infinity is
+    infinite, and that of a text that is no date, on SQLite, is NULL.
+
     Args:
         utc: the column has UTC; see `clock`.
     """
     if on_postgresql():
-        return f"EXTRACT(EPOCH FROM (STATEMENT_TIMESTAMP() - {column}))"
+        # The difference of two timestamps fails if one of them is infinite.
+        return f"(EXTRACT(EPOCH FROM STATEMENT_TIMESTAMP()) - EXTRACT(EPOCH FROM {column}))"
     return f"((julianday({clock(utc)}) - julianday({column})) * 86400)"
 
 
@@ -104,6 +115,28 @@ def is_current(outcomes: str = OUTCOMES) -> str:
         "(other.locked_by IS NULL OR "
         f"{age(f'{outcomes}.finished_at')} - {age('other.locked_at')} > {SKEW}))"
     )
+
+
+def has_odd_date(model: type[Model]) -> str:
+    """SQL for whether a row has a date that Python cannot hold: to fetch it would fail."""
+    table = model._meta.db_table
+    dates = [f for f in model._meta.concrete_fields if f.get_internal_type() == "DateTimeField"]
+    joined = " OR ".join(_is_odd(f'{table}."{field.column}"') for field in dates)
+    return f"({joined})"
+
+
+def _is_odd(column: str) -> str:
+    if on_postgresql():
+        return f"{column} NOT BETWEEN '0001-01-02' AND '9999-12-30'"
+    # SQLite stores anything, and reads the 31st of February as a day in March.
+    return f"{column} IS NOT NULL AND date({column}) IS NOT substr({column}, 1, 10)"
+
+
+def odd_ids(model: type[Model], most: int) -> list[Any]:
+    """The primary keys of at most so many rows that `has_odd_date`. The whole table is searched."""
+    key, table = model._meta.pk.column, model._meta.db_table
+    sql = f"SELECT {key} FROM {table} WHERE {has_odd_date(model)} LIMIT {most}"
+    return [pk for (pk,) in fetch(sql)]
 
 
 def moment(value: datetime) -> Any:
@@ -168,14 +201,39 @@ def is_held_as_given() -> str:
     )
 
 
+def one_attempt_more() -> str:
+    """SQL for a row's attempts, and one more. What is no number counts as none, on SQLite."""
+    more = f"CASE WHEN attempts < {MOST_ATTEMPTS} THEN attempts + 1 ELSE attempts END"
+    return (
+        more if on_postgresql() else f"CASE typeof(attempts) WHEN 'integer' THEN {more} ELSE 1 END"
+    )
+
+
+def one_attempt_less() -> str:
+    """SQL for a row's attempts without the one that its claim has counted."""
+    return "GREATEST(attempts - 1, 0)" if on_postgresql() else "MAX(CAST(attempts AS int) - 1, 0)"
+
+
 def held_by(prefix: str) -> tuple[str, list[Any]]:
     """SQL, and its parameters, for whether a row's claim begins with a prefix.
 
-    LIKE on PostgreSQL and GLOB on SQLite can use the index ``bgtasks_held``.
+    LIKE on PostgreSQL and GLOB on SQLite can use the index ``bgtasks_held``. The prefix may come
+    from a row, and is taken literally: a wildcard in it stands for itself.
     """
     if on_postgresql():
-        return "locked_by LIKE %s", [f"{prefix}%"]
-    return "locked_by GLOB %s", [f"{prefix}*"]
+        return "locked_by LIKE %s", [re.sub(r"([\\%_])", r"\\\1", prefix) + "%"]
+    return "locked_by GLOB %s", [re.sub(r"([*?[])", r"[\1]", prefix) + "*"]
+
+
+def claimed_by_ours() -> tuple[str, list[Any]]:
+    """SQL, and its parameters, for whether a row is held by a claim of a worker of ours.
+
+    A text that only begins like one, or on SQLite no text at all, is none.
+    """
+    sql, params = held_by(WORKER_PREFIX)
+    if on_postgresql():
+        return f"({sql} AND position('.' IN locked_by) > 0)", params
+    return f"({sql} AND instr(locked_by, '.') > 0 AND typeof(locked_by) = 'text')", params
 
 
 def next_completed_id() -> tuple[str, list[Any]]:
@@ -196,10 +254,31 @@ def execute(sql: str, params: Sequence[Any] = ()) -> int:
 
 
 def fetch(sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-    """Run a statement; returns its rows."""
-    with connection().cursor() as cursor:
-        cursor.execute(sql, params)
-        return list(cursor.fetchall())
+    """Run a statement; returns its rows.
+
+    Raises:
+        OperationalError: also if a text in SQLite is no UTF-8, for the first time in this process.
+            The statement may have been carried out. From then on, such texts are read with marks
+            in the place of what is none.
+    """
+    global _any_text
+    try:
+        with connection().cursor() as cursor:
+            if _any_text and not on_postgresql():
+                cursor.connection.text_factory = _readable
+            cursor.execute(sql, params)
+            return list(cursor.fetchall())
+    except OperationalError as error:
+        _any_text = _any_text or "Could not decode to UTF-8" in str(error)
+        raise
+
+
+# Reading every text by a function of Python takes longer, so it is not done before it has to be.
+_any_text = False
+
+
+def _readable(text: bytes) -> str:
+    return text.decode(errors="replace")
 
 
 # The SQLSTATEs of PostgreSQL's errors `lock_not_available` and `undefined_table`.
@@ -266,9 +345,21 @@ def known(row: Task) -> dict[str, Any]:
 _ATTNAMES = [field.attname for field in Task._meta.concrete_fields]
 
 
+# What SQLite gives in the place of a value that is no number, or no text: it stores anything in any
+# column, and one such row would end who compares it. (A priority may be anything; see `Frontier`.)
+_IN_PLACE = {"attempts": ("integer", "1"), "repeat": ("integer", "0"), "last_error": ("text", "''")}
+
+
 def columns(table: str = TASKS) -> str:
     """SQL that lists the columns `FIELDS`."""
-    return ", ".join(f'{table}."{name}"' for name in FIELDS)
+    return ", ".join(_column(f'{table}."{name}"', name) for name in FIELDS)
+
+
+def _column(sql: str, name: str) -> str:
+    if name not in _IN_PLACE or on_postgresql():
+        return sql
+    type_, other = _IN_PLACE[name]
+    return f"CASE typeof({sql}) WHEN '{type_}' THEN {sql} ELSE {other} END"
 
 
 def storable(text: str) -> str:

@@ -121,6 +121,7 @@ def insert(row: Task, options: Mapping[str, Any] | None = None) -> Task:
     if not options:
         saving.save(row, using=db.alias())
         return row
+    call_options.announce(row, options)
     with transaction.atomic(using=db.alias()):
         saving.save(row, using=db.alias())
         call_options.insert(row, options)
@@ -137,9 +138,10 @@ def insert_unique(
     """
     while True:
         with transaction.atomic(using=db.alias()):
-            task_id, is_ours = unique.take(key)
+            task_id, is_ours = unique.take(key, row)
             if is_ours:
                 row.pk = task_id
+                call_options.announce(row, options or {})
                 saving.save(row, using=db.alias(), force_insert=True)
                 call_options.insert(row, options or {})
                 return row, True

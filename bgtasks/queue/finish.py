@@ -6,7 +6,6 @@ that ran it. A write that comes too late changes nothing.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -20,6 +19,7 @@ from django.utils import timezone
 
 from bgtasks.clock import elapsed
 from bgtasks.exceptions import BrokenTransaction, NoNextRun
+from bgtasks.logs import get_logger
 from bgtasks.models import Attempt, Outcome
 from bgtasks.queue import call_options, claims, enqueue, finish_sql, notify, receivers
 from bgtasks.queue import database as db
@@ -27,7 +27,7 @@ from bgtasks.queue.ending import Ending
 from bgtasks.queue.repeat import repeat
 from bgtasks.serialize.tracebacks import gist
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def record_successes(endings: Sequence[Ending]) -> list[Task]:
@@ -210,7 +210,7 @@ def _repeat_if_possible(row: Task, completed: CompletedTask) -> None:
     except NoNextRun as error:
         story = completed.last_error.rstrip() or "Succeeded"
         completed.last_error = db.storable(f"{story}\nand will not repeat: {error}.")
-        logger.error("Task %s (id %s): %s", row, row.pk, completed.last_error)
+        logger.error("Task %s (id %s) will not repeat: %s.", row, row.pk, error)
         rows = CompletedTask.objects.using(db.alias()).filter(pk=completed.pk)
         rows.update(last_error=completed.last_error)
 

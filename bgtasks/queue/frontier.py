@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from background_task.models import Task
 from django.utils import timezone
 
 from bgtasks import conf
@@ -37,10 +38,6 @@ LEVELS = 200
 # A row that becomes ready later than this counts as one that becomes ready then.
 HORIZON = timedelta(hours=1)
 NO_QUEUES: Sequence[str | None] = (None,)
-# The largest int4. Where somebody has set a row's attempts to it, counting one more would make the
-# claim of the whole batch fail.
-MOST_ATTEMPTS = 2**31 - 1
-
 
 Writing = AbstractContextManager[Callable[[int], None]]
 
@@ -212,9 +209,13 @@ class Frontier:
             level.after = db.moment(now - LATE), 0
         rows = db.instances(row[:-3] for row in found)
         return [
-            ClaimedRow(row, began, read_options(options) if options is not None else NO_OPTIONS)
+            ClaimedRow(row, began, NO_OPTIONS if options is None else _options_of(row, options))
             for row, (*_, options) in zip(rows, found, strict=True)
         ]
+
+
+def _options_of(row: Task, options: str) -> dict[str, Any]:
+    return read_options(options, row.task_params)
 
 
 def _most_urgent_first(levels: list[Level]) -> list[Level]:
@@ -284,10 +285,7 @@ def _claim_sql(
         "ORDER BY run_at, id LIMIT %s"
     )
     chosen = [value for values in params for value in values]
-    changes = (
-        f"locked_by = %s, locked_at = {db.clock()}, "
-        f"attempts = CASE WHEN attempts < {MOST_ATTEMPTS} THEN attempts + 1 ELSE attempts END"
-    )
+    changes = f"locked_by = %s, locked_at = {db.clock()}, attempts = {db.one_attempt_more()}"
     options = f"(SELECT options FROM {db.OPTIONS} WHERE task_id = {db.TASKS}.id)"
     returned = f"{db.columns()}, CAST({db.TASKS}.run_at AS text), {db.TASKS}.id, {options}"
     if db.on_postgresql():

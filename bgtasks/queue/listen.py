@@ -7,7 +7,6 @@ rows, and once more a little later, because a change may be reported before the 
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import selectors
 import sys
@@ -18,10 +17,11 @@ from typing import Any, Protocol
 
 from django.db import DatabaseError, InterfaceError
 
+from bgtasks.logs import get_logger
 from bgtasks.queue import database as db
 from bgtasks.queue.notify import CHANNEL
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Unlike epoll, poll needs no file descriptor of its own, of which there may be none left. Unlike
 # select, it takes descriptors of any number.

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from background_task.models import Task
-from django.db import transaction
+from django.db import DataError, transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
+from bgtasks.exceptions import UnreadableResult
 from bgtasks.models import CompletedTask, Outcome, Revocation
-from bgtasks.queue import claims, pruning
+from bgtasks.queue import claims, progress, pruning
 from bgtasks.queue import database as db
 from bgtasks.queue.ending import Ending
 from bgtasks.queue.finish import record_alone
+from bgtasks.serialize import codec
 from bgtasks.serialize.tracebacks import gist
 
 # The claim that holds a row while it is being revoked.
@@ -26,6 +30,7 @@ class State:
     """Where a task stands.
 
     Attributes:
+        task_id: the task's id.
         attempts: how many runs there were, with the one under way.
         outcome: an `Outcome.State`; None as long as the row is in the queue.
         running: a worker holds the row. It may not have started it yet.
@@ -34,6 +39,7 @@ class State:
         completed_id: the id of its completed row; None as long as there is none.
     """
 
+    task_id: int
     attempts: int
     outcome: str | None = None
     running: bool = False
@@ -70,7 +76,7 @@ def find(id_: int | str) -> State | None:
     # Inside the transaction that records a task's ending, both its row and its outcome are found.
     # Then the outcome counts.
     for state, attempts, running, result, exception, completed_id in sorted(rows, key=_in_queue):
-        return State(attempts, state, bool(running), result, exception, completed_id)
+        return State(task_id, attempts, state, bool(running), result, exception, completed_id)
     return None
 
 
@@ -85,6 +91,34 @@ def outcome_of(task_id: int) -> Outcome | None:
     return found
 
 
+def value(task_id: int, stored: str | None) -> Any:
+    """What a task has returned, from the text that its outcome keeps.
+
+    Raises:
+        UnreadableResult: the text cannot be read.
+    """
+    if stored is None:
+        return None
+    with reading(task_id, "its result"):
+        return codec.loads(stored)
+
+
+@contextmanager
+def reading(task_id: int, what: str) -> Iterator[None]:
+    """Within this context, whatever cannot be read is an `UnreadableResult`.
+
+    Somebody may have written into the tables by hand what Python cannot hold. SQLite stores
+    anything in any column, and PostgreSQL dates beyond Python's calendar.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, ArithmeticError, DataError) as error:
+        raise UnreadableResult(
+            f"Of task {task_id}, {what} cannot be read: {error}. Look at its row in the table "
+            f"{db.OUTCOMES}. It was changed by hand, or written by a newer version of bgtasks."
+        ) from error
+
+
 def ended_of(ids: Sequence[int]) -> list[int]:
     """The ids of those tasks that have an outcome."""
     sql = (
@@ -97,14 +131,18 @@ def ended_of(ids: Sequence[int]) -> list[int]:
 def story(completed_id: int | None) -> str:
     """The text that is kept of a failure: a traceback as a rule; empty if there is none."""
     rows = CompletedTask.objects.using(db.alias()).filter(pk=completed_id)
-    return rows.values_list("last_error", flat=True).first() or ""
+    return _text(rows.values_list("last_error", flat=True).first())
 
 
 def trouble(task_id: int) -> str:
     """What a waiting task's last attempt raised, in one line; empty if there is nothing."""
     rows = Task.objects.using(db.alias()).filter(pk=task_id)
-    error = rows.values_list("last_error", flat=True).first() or ""
-    return gist(error)
+    return gist(_text(rows.values_list("last_error", flat=True).first()))
+
+
+def _text(found: Any) -> str:
+    """A text from a column of text, in which SQLite may also hold a number or bytes."""
+    return found if isinstance(found, str) else str(found or "")
 
 
 def revoke(task_id: int, terminate: bool) -> bool:
@@ -122,8 +160,10 @@ def revoke(task_id: int, terminate: bool) -> bool:
         row = Task.objects.using(db.alias()).filter(pk=task_id, failed_at=None).first()
         if row is None:
             return False
+        progress.keep(row.pk, REVOKER)
         taken = claims.take_over(row, REVOKER, row.locked_by if terminate else None)
-        if taken is None:
+        if taken is None:  # what `keep` has written must go
+            transaction.set_rollback(True, using=db.alias())
             return False
         if taken:
             _ask_to_end(task_id, taken)
@@ -147,9 +187,15 @@ def forget(task_id: int) -> bool:
 
 
 def revoked(worker: str) -> list[int]:
-    """The ids of the tasks whose runs a worker is asked to end. Each id is returned once."""
-    rows = Revocation.objects.using(db.alias()).filter(worker=worker)
-    ids = list(rows.values_list("pk", flat=True))
-    if ids:
-        rows.filter(pk__in=ids).delete()
-    return ids
+    """The ids of the tasks whose runs a worker is asked to end. Each id is returned once.
+
+    A revoked task has no row any more. If there is one, the task table was emptied and its ids
+    began anew: it is another task's.
+    """
+    using = db.alias()
+    rows = Revocation.objects.using(using).filter(worker=worker)
+    reused = Exists(Task.objects.using(using).filter(pk=OuterRef("pk")))
+    found = dict(rows.annotate(reused=reused).values_list("pk", "reused"))
+    if found:
+        rows.filter(pk__in=list(found)).delete()
+    return [task_id for task_id, is_reused in found.items() if not is_reused]

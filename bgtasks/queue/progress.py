@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from math import isfinite
+from typing import Any
 
 from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
@@ -44,7 +46,7 @@ def write(tasks: Sequence[CurrentTask]) -> None:
         list(rows.values()),
         update_conflicts=True,
         unique_fields=["task_id"],
-        update_fields=["attempt", "done", "total", "message", "updated_at"],
+        update_fields=["attempt", "done", "total", "message", "updated_at", "claim"],
     )
 
 
@@ -56,20 +58,51 @@ def _row(task: CurrentTask, report: Reported, now: datetime) -> Progress:
         total=report.total,
         message=db.storable(report.message),
         updated_at=now,
+        claim=task.row.locked_by,
     )
+
+
+_WAITING_OR_RUNNING = f"EXISTS (SELECT 1 FROM {db.TASKS} WHERE id = {TABLE}.task_id)"
+# SQL for the number of the task's latest run, and for the claim that the row had in it. Of a row
+# that waits to be tried again, the claim stands in the attempt.
+_LATEST = (
+    f"COALESCE((SELECT attempts FROM {db.TASKS} WHERE id = {TABLE}.task_id), "
+    f"(SELECT attempts FROM {db.OUTCOMES} WHERE task_id = {TABLE}.task_id), attempt)"
+)
+_CLAIM = (
+    f"CASE WHEN {_WAITING_OR_RUNNING} THEN COALESCE("
+    f"(SELECT locked_by FROM {db.TASKS} WHERE id = {TABLE}.task_id), "
+    f"(SELECT tried.claim FROM {db.ATTEMPTS} AS tried WHERE tried.task_id = {TABLE}.task_id "
+    "ORDER BY tried.id DESC LIMIT 1), '') "
+    f"ELSE COALESCE((SELECT locked_by FROM {db.OUTCOMES} JOIN {db.COMPLETED} "
+    f"ON {db.COMPLETED}.id = completed_id WHERE {db.OUTCOMES}.task_id = {TABLE}.task_id), "
+    "claim) END"
+)
+# If the task table was emptied, a new row may have the id of an older one. Its claim is another.
+_OF_ITS_LATEST_RUN = f"attempt = {_LATEST} AND (claim IS NULL OR claim = {_CLAIM})"
 
 
 def read(task_id: int) -> Reported | None:
     """The progress that a task has reported last; None if its latest run has reported none."""
-    latest = (
-        f"COALESCE((SELECT attempts FROM {db.TASKS} WHERE id = {TABLE}.task_id), "
-        f"(SELECT attempts FROM {db.OUTCOMES} WHERE task_id = {TABLE}.task_id), attempt)"
-    )
     found = db.fetch(
-        f"SELECT done, total, message FROM {TABLE} WHERE task_id = %s AND attempt = {latest}",
+        f"SELECT done, total, message FROM {TABLE} WHERE task_id = %s AND {_OF_ITS_LATEST_RUN}",
         [task_id],
     )
-    return Reported(*found[0]) if found else None
+    return _reported(*found[0]) if found else None
+
+
+def _reported(done: Any, total: Any, message: Any) -> Reported:
+    """The progress as it is stored, or a mark in its place if its numbers cannot be read."""
+    numbers = [value for value in (done, total) if value is not None]
+    if all(isinstance(value, float | int) and isfinite(value) for value in numbers):
+        return Reported(done, total, message if isinstance(message, str) else str(message))
+    return Reported(0.0, None, f"(this progress cannot be read: {done!r:.30} of {total!r:.30})")
+
+
+def keep(task_id: int, claim: str) -> None:
+    """Keep the progress of a row's latest run although another claim is about to take the row."""
+    sql = f"UPDATE {TABLE} SET claim = %s WHERE task_id = %s AND {_OF_ITS_LATEST_RUN}"
+    db.execute(sql, [claim, task_id])
 
 
 def _in_event_loop() -> bool:

@@ -8,7 +8,6 @@ whole transaction.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,9 +18,10 @@ from background_task.models import CompletedTask, Task
 from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 from django.dispatch import Signal
 
+from bgtasks.logs import get_logger
 from bgtasks.queue.database import alias, connection
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def send(signal: Signal, sender: Any, **kwargs: Any) -> None:

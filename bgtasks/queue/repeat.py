@@ -61,14 +61,16 @@ def repeat(row: Task) -> Task | None:
         raise NoNextRun(f"the next run cannot be stored ({error})") from error
     creators.copy(row, following)
     if policies.of(row.task_name).unique is not False:
-        unique.pass_on(row.pk, following.pk)
+        unique.pass_on(row, following)
     receivers.saved(following, created=True)
     receivers.send(signals.task_created, type(upstream.tasks._runner), task=following)
     return following
 
 
 def _following(row: Task, run_at: datetime) -> Task:
-    return Task(run_at=run_at, **{name: getattr(row, name) for name in REPEATED})
+    following = Task(run_at=run_at, **{name: getattr(row, name) for name in REPEATED})
+    following.task_params = call_options.without_mark(row.task_params)
+    return following
 
 
 def next_run(run_at: datetime, repeat: int, now: datetime) -> datetime:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
 
@@ -10,8 +9,9 @@ from background_task.models import Task
 from django.db import InterfaceError, OperationalError
 
 from bgtasks.exceptions import TaskTimeout
+from bgtasks.logs import get_logger
 from bgtasks.models import Attempt, Worker
-from bgtasks.queue import claims, workers
+from bgtasks.queue import attempts, claims, workers
 from bgtasks.queue import database as db
 from bgtasks.queue.claims import LOST
 from bgtasks.queue.ending import Ending, stopped_run
@@ -20,7 +20,7 @@ from bgtasks.serialize import remote_errors
 from bgtasks.tasks import policies
 from bgtasks.tasks.backoff import retry_delay
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # A task that was running when this many workers died is taken for their cause.
 MOST_LOST = 3
@@ -147,8 +147,7 @@ def timeout(row: Task, limit: float) -> Ending:
 
 
 def _lost(row: Task, story: str, beside: int, with_all: bool) -> Ending:
-    attempts = Attempt.objects.using(db.alias()).filter(task_id=row.pk, state=Attempt.State.LOST)
-    lost = attempts.count() + 1
+    lost = attempts.count(row.pk, row.attempts - 1, Attempt.State.LOST) + 1
     company = f" (one of {beside})" if beside > 1 else ""
     begin = LOST_WITH_ALL if with_all and lost == 1 else LOST
     text = f"{begin}{story} while attempt {row.attempts} of this task ran{company}."
@@ -174,7 +173,7 @@ def rescue_worker(peer: workers.Peer, gone: bool = False) -> Iterator[int] | Non
         The steps, each with the number of rows that it takes back; None if this process did not
         declare it dead, because it lives or another worker was faster.
     """
-    if not workers.bury(peer.name, gone):
+    if not workers.bury(peer, gone):
         return None
     how = "was killed" if gone else "sent no heartbeat for the length of its lease"
     return rescue_in_steps(f"{peer.name}.", f"{peer} {how}")
@@ -195,7 +194,7 @@ def release_strays(worker: str, children: Collection[int]) -> int:
     """
     where, params = db.held_by(f"{worker}.")
     found = db.fetch(f"SELECT DISTINCT locked_by FROM {db.TASKS} WHERE {where}", params)
-    prefixes = {claim.rpartition("-")[0] for (claim,) in found}
+    prefixes = {str(claim).rpartition("-")[0] for (claim,) in found}
     strays = prefixes - {f"{worker}.{number}" for number in children}
     return sum(rescue(f"{prefix}-", "its child was dead", begun=()) for prefix in strays)
 
@@ -207,14 +206,16 @@ def rescue_orphans(lease: float) -> int:
     or made anew.
 
     Args:
-        lease: seconds; only rows are taken whose ``locked_at`` is older.
+        lease: seconds; only rows are taken whose ``locked_at`` is older, or cannot be read.
 
     Returns:
         How many rows were taken back.
     """
-    ours, params = db.held_by(db.WORKER_PREFIX)
+    ours, params = db.claimed_by_ours()
     known = set(Worker.objects.using(db.alias()).values_list("name", flat=True))
-    sql = f"SELECT DISTINCT locked_by FROM {db.TASKS} WHERE {ours} AND {db.age('locked_at')} > %s"
+    age = db.age("locked_at")
+    old = f"COALESCE(NOT ({age} BETWEEN -{db.SKEW} AND %s), 1 = 1)"
+    sql = f"SELECT DISTINCT locked_by FROM {db.TASKS} WHERE {ours} AND {old}"
     names = {claim.partition(".")[0] for (claim,) in db.fetch(sql, [*params, lease])}
     story = "worker {} is not in the workers' table"
     return sum(rescue(f"{name}.", story.format(name)) for name in names - known)

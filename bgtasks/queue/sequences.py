@@ -1,25 +1,42 @@
 """The id of a row is also that of its result: an id that was given out must not come again.
 
 The ids of a task table that was remade, or restored without its sequence, would begin anew. Then
-whoever asks for the result of a new task would get that of an old one.
+whoever asks for the result of a new task would get that of an old one, and a new row would find in
+our tables what they keep of an old one.
 """
 
 from __future__ import annotations
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from bgtasks.models import Outcome, Task
+from bgtasks.models import (
+    Attempt,
+    CallOptions,
+    Creator,
+    Outcome,
+    Progress,
+    Revocation,
+    Task,
+    UniqueKey,
+)
 
-TASKS, OUTCOMES = Task._meta.db_table, Outcome._meta.db_table
+TASKS = Task._meta.db_table
+# The tables that name a row by its id, in their column ``task_id``.
+NAMING = [
+    model._meta.db_table
+    for model in (Outcome, Attempt, CallOptions, Creator, Progress, Revocation, UniqueKey)
+]
 
 
 def lift(connection: BaseDatabaseWrapper) -> None:
-    """Make sure that the next row gets an id above those of all outcomes."""
+    """Make sure that the next row gets an id above all that any table has, or names."""
     tables = connection.introspection.table_names()
-    if TASKS not in tables or OUTCOMES not in tables:
+    if TASKS not in tables:
         return
+    tops = [f"SELECT MAX(id) AS id FROM {TASKS}"]
+    tops += [f"SELECT MAX(task_id) FROM {table}" for table in NAMING if table in tables]
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT COALESCE(MAX(task_id), 0) FROM {OUTCOMES}")
+        cursor.execute(f"SELECT MAX(id) FROM ({' UNION ALL '.join(tops)}) AS tops")
         highest = cursor.fetchone()[0]
         if highest and connection.vendor == "postgresql":
             cursor.execute("SELECT pg_get_serial_sequence(%s, 'id')", [f'"{TASKS}"'])

@@ -4,6 +4,9 @@ Whoever enqueues locks the key's row in `UniqueKey` until the transaction ends. 
 task. If the task has an outcome, it has ended, for good. Only if it has none is its row searched in
 the queue, by a second statement: on PostgreSQL the first statement does not see what others
 committed while it waited for the lock.
+
+The key's row also has the ``task_hash`` of the row that it names. If the task table was emptied and
+its ids began anew, the row of that id may be one of another call: then the key is free.
 """
 
 from __future__ import annotations
@@ -34,26 +37,28 @@ def key_of(task_name: str, value: Any) -> str:
     return sha256(f"{task_name}\n{codec.dumps(value)}".encode()).hexdigest()
 
 
-def take(key: str) -> tuple[int, bool]:
+def take(key: str, row: Task) -> tuple[int, bool]:
     """Take a key for a row that is about to be inserted. Call it inside a transaction.
 
     Returns:
         The id that the new row must get, and True. Or, if another row has the key, the id of that
         row, and False.
     """
-    task_id, nonce = _upsert(key, mine := secrets.randbits(62))
+    task_id, nonce = _upsert(key, row.task_hash, mine := secrets.randbits(62))
     if nonce == mine and task_id != NO_ID:
         return task_id, True
     fresh, params = _fresh_id()
     gone = db.fetch(
-        f"UPDATE {KEYS} SET task_id = {fresh}, nonce = %s, taken_at = %s WHERE key = %s "
-        f"AND NOT EXISTS (SELECT 1 FROM {db.TASKS} WHERE id = {KEYS}.task_id) RETURNING task_id",
-        [*params, mine, db.moment(timezone.now()), key],
+        f"UPDATE {KEYS} SET task_id = {fresh}, nonce = %s, taken_at = %s, task_hash = %s "
+        f"WHERE key = %s AND NOT EXISTS (SELECT 1 FROM {db.TASKS} WHERE id = {KEYS}.task_id "
+        f"AND CASE WHEN {KEYS}.task_hash IS NULL THEN {db.TASKS}.task_name = %s "
+        f"ELSE {db.TASKS}.task_hash = {KEYS}.task_hash END) RETURNING task_id",
+        [*params, mine, db.moment(timezone.now()), row.task_hash, key, row.task_name],
     )
     return (gone[0][0], True) if gone else (task_id, False)
 
 
-def _upsert(key: str, nonce: int) -> tuple[int, int]:
+def _upsert(key: str, task_hash: str, nonce: int) -> tuple[int, int]:
     """Lock the key's row, and take the key if it is new or if the task that it named has ended.
 
     Returns:
@@ -70,21 +75,27 @@ def _upsert(key: str, nonce: int) -> tuple[int, int]:
             "task_id": fresh,
             "nonce": "excluded.nonce",
             "taken_at": "excluded.taken_at",
+            "task_hash": "excluded.task_hash",
         }.items()
     )
     # A call whose key is taken must use up no id, for there may be very many of those.
     first = f"CASE WHEN EXISTS (SELECT 1 FROM {KEYS} WHERE key = %s) THEN {NO_ID} ELSE {fresh} END"
     ((task_id, kept),) = db.fetch(
-        f"INSERT INTO {KEYS} (key, task_id, nonce, taken_at) SELECT %s, {first}, %s, %s "
+        f"INSERT INTO {KEYS} (key, task_id, nonce, taken_at, task_hash) "
+        f"SELECT %s, {first}, %s, %s, %s "
         f"WHERE true ON CONFLICT (key) DO UPDATE SET {changes} RETURNING task_id, nonce",
-        [key, key, *params, nonce, db.moment(timezone.now()), *params],
+        [key, key, *params, nonce, db.moment(timezone.now()), task_hash, *params],
     )
     return task_id, kept
 
 
-def pass_on(task_id: int, following: int) -> None:
+def pass_on(row: Task, following: Task) -> None:
     """Give the key of a repeating row, if it has one, to the row of its next run."""
-    db.execute(f"UPDATE {KEYS} SET task_id = %s WHERE task_id = %s", [following, task_id])
+    db.execute(
+        f"UPDATE {KEYS} SET task_id = %s WHERE task_id = %s "
+        "AND (task_hash IS NULL OR task_hash = %s)",
+        [following.pk, row.pk, row.task_hash],
+    )
 
 
 def _fresh_id() -> tuple[str, list[Any]]:

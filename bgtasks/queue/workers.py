@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
+from typing import Any
 
 from django.utils import timezone
 
@@ -17,13 +20,16 @@ class Peer:
     """Another worker, as the workers' table showed it at our last heartbeat.
 
     Attributes:
-        left: seconds until its lease runs out; negative when it has.
+        lease: the length of its lease in seconds.
+        left: seconds until its lease runs out; negative when it has. None if its last heartbeat
+            cannot be read, or lies in the future.
     """
 
     name: str
     host: str
     pid: int
-    left: float
+    lease: float
+    left: float | None
 
     def __str__(self) -> str:
         return f"worker {self.name} (process {self.pid} on {self.host})"
@@ -85,15 +91,30 @@ def limit_waits(seconds: float) -> None:
         database.__dict__["_bgtasks_limited"] = database.connection
 
 
-def peers(name: str) -> list[Peer]:
-    """The other workers in the table."""
-    left = f"lease - {db.age('heartbeat_at', utc=True)}"
-    sql = f"SELECT name, host, pid, {left} FROM {db.WORKERS} WHERE name <> %s"
-    return [Peer(other, host, pid, float(left)) for other, host, pid, left in db.fetch(sql, [name])]
+# The longest lease in seconds, a week, and how far in the future a heartbeat may seem to be.
+# Whoever writes the table by hand may write what no worker does.
+LONGEST_LEASE, EARLY = 7 * 86400.0, 60.0
 
 
-def bury(name: str, gone: bool = False) -> bool:
-    """Delete a worker from the table if its lease has run out.
+def peers(name: str, lease: float) -> list[Peer]:
+    """The other workers in the table.
+
+    Args:
+        lease: seconds; they stand for a lease in the table that makes no sense.
+    """
+    age = db.age("heartbeat_at", utc=True)
+    sql = f"SELECT name, host, pid, lease, {age} FROM {db.WORKERS} WHERE name <> %s"
+    return [_peer(lease, *values) for values in db.fetch(sql, [name])]
+
+
+def _peer(usual: float, name: Any, host: Any, pid: Any, lease: Any, age: Any) -> Peer:
+    length = lease if isinstance(lease, float | int) and 0 < lease <= LONGEST_LEASE else usual
+    known = isinstance(age, float | int | Decimal) and -EARLY <= age < math.inf
+    return Peer(name, host, pid, length, length - float(age) if known else None)
+
+
+def bury(peer: Peer, gone: bool = False) -> bool:
+    """Delete a worker from the table if its lease has run out, or its heartbeat cannot be read.
 
     Args:
         gone: the worker is known to be dead: delete it whatever its lease.
@@ -102,8 +123,10 @@ def bury(name: str, gone: bool = False) -> bool:
         Whether it was deleted. It was not if it has renewed its lease meanwhile, or if somebody
         else has deleted it.
     """
-    over = "1 = 1" if gone else f"{db.age('heartbeat_at', utc=True)} > lease"
-    return bool(db.execute(f"DELETE FROM {db.WORKERS} WHERE name = %s AND {over}", [name]))
+    within = f"{db.age('heartbeat_at', utc=True)} BETWEEN -{EARLY} AND %s"
+    over, params = ("1 = 1", []) if gone else (f"COALESCE(NOT ({within}), 1 = 1)", [peer.lease])
+    sql = f"DELETE FROM {db.WORKERS} WHERE name = %s AND {over}"
+    return bool(db.execute(sql, [peer.name, *params]))
 
 
 def skew() -> timedelta:

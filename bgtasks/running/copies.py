@@ -6,7 +6,6 @@ all that its worker has in memory: the rows that it has claimed, its signal hand
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -17,7 +16,9 @@ from typing import NoReturn
 
 from background_task.models import Task
 
-logger = logging.getLogger(__name__)
+from bgtasks.logs import get_logger
+
+logger = get_logger(__name__)
 
 _abandon: list[Callable[[], None]] = []
 _here = threading.local()  # while this thread forks: which signals it had blocked before

@@ -12,10 +12,9 @@ from django.utils import timezone
 from bgtasks import conf
 from bgtasks.queue import claims, enqueue
 from bgtasks.queue import database as db
-from bgtasks.queue.claimed_row import ClaimedRow
+from bgtasks.queue.claimed_row import ClaimedRow, arguments_of
 from bgtasks.running import inline
 from bgtasks.running.run import claimed_here
-from bgtasks.serialize import codec
 from bgtasks.tasks import registry
 
 # How often one row may run, or how many rows of a chain may. Above that it is taken to go on for
@@ -92,4 +91,4 @@ def call_text(name: str, args: Iterable[Any], kwargs: dict[str, Any]) -> str:
 
 def call_of(row: Task) -> str:
     """The call that a row stands for, as a developer would write it."""
-    return call_text(row.task_name, *codec.load_call(row.task_params))
+    return call_text(row.task_name, *arguments_of(row))

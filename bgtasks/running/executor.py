@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -31,9 +30,10 @@ from bgtasks.exceptions import (
     Snooze,
     TaskTimeout,
 )
+from bgtasks.logs import get_logger
 from bgtasks.models import Attempt
 from bgtasks.queue import receivers
-from bgtasks.queue.claimed_row import ClaimedRow
+from bgtasks.queue.claimed_row import ClaimedRow, arguments_of
 from bgtasks.queue.ending import Ending, stopped_run
 from bgtasks.results import AsyncResult
 from bgtasks.running import copies, programs
@@ -43,7 +43,7 @@ from bgtasks.serialize import codec, remote_errors
 from bgtasks.tasks import current, policies
 from bgtasks.tasks.backoff import retry_delay
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 T = TypeVar("T")
 
 
@@ -233,14 +233,7 @@ def arguments(claimed: ClaimedRow) -> tuple[list[Any], dict[str, Any]]:
     expires = claimed.options.get("expires")
     if expires is not None and timezone.now().timestamp() > expires:
         raise Cancel("it has expired")
-    try:
-        args, kwargs = codec.load_call(row.task_params)
-        return list(args), dict(kwargs)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise BrokenRow(
-            f"The arguments of task {row.task_name} (id {row.pk}) cannot be read: {error}. "
-            "A row carries a JSON list of a list and a dict."
-        ) from None
+    return arguments_of(row)
 
 
 def _call(

@@ -6,7 +6,6 @@ transaction.
 
 from __future__ import annotations
 
-import logging
 import sys
 import warnings
 from collections.abc import Iterator
@@ -20,13 +19,14 @@ from django.db import DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from bgtasks.exceptions import Retry
+from bgtasks.logs import get_logger
 from bgtasks.queue import finish, progress
 from bgtasks.queue.claimed_row import ClaimedRow
 from bgtasks.running import executor
 from bgtasks.running.isolation import Surroundings
 from bgtasks.running.run import Runs
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def run(claimed: ClaimedRow, hooks_wait: bool = False) -> BaseException | None:

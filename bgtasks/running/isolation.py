@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 import sqlite3
 import time
 from typing import Any
@@ -14,9 +13,10 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone, translation
 
+from bgtasks.logs import get_logger
 from bgtasks.queue.database import in_memory
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # A connection that was idle for so many seconds may have lost its server, and is tried before use.
 IDLE = 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from background_task.models import Task
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, connections
 
+from bgtasks.logs import get_logger
 from bgtasks.queue import claims, finish, progress
 from bgtasks.queue import database as db
 from bgtasks.queue.ending import Ending
@@ -17,7 +17,7 @@ from bgtasks.running import executor
 from bgtasks.running.run import Run, Runs, claimed_here
 from bgtasks.tasks import registry
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def run_next(token: str, queues: Sequence[str] | None = None) -> bool:

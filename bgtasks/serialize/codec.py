@@ -101,25 +101,40 @@ def loads(text: str) -> Any:
     """Read what `dumps` wrote.
 
     Raises:
-        ValueError: the text is not JSON, or a tagged value in it cannot be read.
+        ValueError: the text is not JSON, or nested too deeply, or a tagged value in it cannot be
+            read. Nothing else is raised, whatever somebody has written into a table.
     """
-    return json.loads(text, object_hook=_untagged) if TAG in text else json.loads(text)
+    try:
+        return json.loads(text, object_hook=_untagged) if TAG in text else json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except TypeError as error:  # on SQLite, a column of text may hold a number or bytes
+        raise ValueError(f"it is no text: {error}") from None
 
 
 def load_call(text: str) -> tuple[Any, dict[str, Any]]:
     """Read the arguments of a call, ``args`` and ``kwargs``, from the text that a row keeps.
 
     Raises:
-        ValueError, TypeError, AttributeError: the text is not a list of a list and a dict.
+        ValueError: the text is not a list of a list and a dict.
     """
-    args, kwargs = loads(text)
-    return args, {str(name): value for name, value in kwargs.items()}
+    found = loads(text)
+    if not isinstance(found, list) or list(map(type, found)) != [list, dict]:
+        raise ValueError("it is not a list of a list and a dict")
+    args, kwargs = found
+    return args, kwargs
 
 
 def _untagged(found: dict[str, Any]) -> Any:
-    if found.keys() != {TAG, "value"} or found[TAG] not in _READERS:
+    if found.keys() != {TAG, "value"}:
+        return found
+    tag, value = found[TAG], found["value"]
+    if not isinstance(tag, str):
+        raise ValueError(f"the tag {tag!r:.100} is no text")
+    if tag not in _READERS:
         return found
     try:
-        return _READERS[found[TAG]](found["value"])
-    except (ValueError, TypeError, ArithmeticError) as error:
-        raise ValueError(f"{found[TAG]} {found['value']!r}: {error}") from None
+        return _READERS[tag](value)
+    # A reader is a constructor, which raises what it likes for a value of another type.
+    except Exception as error:
+        raise ValueError(f"{tag} {value!r:.100}: {error}") from None

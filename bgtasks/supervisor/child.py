@@ -16,6 +16,7 @@ from django.db import connections
 
 from bgtasks import logs
 from bgtasks.clock import elapsed
+from bgtasks.logs import get_logger
 from bgtasks.queue.claims import Claimant
 from bgtasks.running import copies
 from bgtasks.signals import worker_started
@@ -24,7 +25,7 @@ from bgtasks.worker.options import Options
 from bgtasks.worker.shared_state import Marks
 from bgtasks.worker.worker import Worker
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 CRASHED = 70  # EX_SOFTWARE of sysexits.h
 

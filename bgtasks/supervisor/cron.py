@@ -6,7 +6,6 @@ for the same slot, the second one finds that the slot is taken, and enqueues not
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -17,11 +16,12 @@ from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 
 from bgtasks.clock import elapsed
+from bgtasks.logs import get_logger
 from bgtasks.queue import cron_slots as slots
 from bgtasks.queue import database as db
 from bgtasks.tasks import crontab, policies, registry
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # The most seconds between two reads of the slots' table. Meanwhile another worker may have changed
 # the table, or somebody the host's clock.
@@ -114,11 +114,11 @@ def _see_to(line: crontab.Line, last: datetime | None, now: datetime) -> bool:
         slots.first_seen(line.name, now)
         return False
     if last > now + slots.TOO_FAR and slots.set_back(line.name):
-        logger.warning(
-            "Task %s was last enqueued for %s, in the future: a clock was wrong. Its cron line "
-            "counts from now on.",
-            line.name, last,
-        )  # fmt: skip
+        if last == slots.UNREADABLE:
+            problem = "The stored slot of task %s cannot be read%.0s."
+        else:
+            problem = "Task %s was last enqueued for %s, in the future: a clock was wrong."
+        logger.warning(f"{problem} Its cron line counts from now on.", line.name, last)
         return False
     slot = line.latest(now)
     if slot <= last or not slots.enqueue_slot(line.name, slot, partial(_call, line.name, slot)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import math
 import os
 import threading
@@ -12,6 +11,7 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from bgtasks.clock import elapsed
 from bgtasks.exceptions import LeaseLost
+from bgtasks.logs import get_logger
 from bgtasks.queue import rescue
 from bgtasks.queue.claims import Claimant
 from bgtasks.running import copies
@@ -24,7 +24,7 @@ from bgtasks.worker.shared_state import Marks
 from bgtasks.worker.wakeup import WakeUp
 from bgtasks.worker.worker import Worker
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def cannot_fork() -> str:

@@ -5,26 +5,27 @@ The chores are: enqueueing by cron lines, rescuing the rows of dead workers, and
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import socket
 from collections.abc import Callable
 
-from django.db import DatabaseError, InterfaceError, connections, reset_queries
+from django.db import DatabaseError, DataError, InterfaceError, connections, reset_queries
 
 from bgtasks import __version__, conf
 from bgtasks.clock import elapsed
 from bgtasks.exceptions import LeaseLost
+from bgtasks.logs import get_logger
 from bgtasks.models import Worker
 from bgtasks.queue import claims, pruning, rescue, workers
 from bgtasks.queue.database import WORKER_PREFIX
+from bgtasks.queue.database_file import DatabaseFile, File
 from bgtasks.supervisor import lock_file
 from bgtasks.supervisor.cron import Cron
 from bgtasks.tasks import registry
 from bgtasks.worker.options import Options
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Seconds between two sweeps (see `Lease._sweep`), and between two prunings.
 SWEEP = 60.0
@@ -45,12 +46,15 @@ class Lease:
         self.name = ""
         self._presence = lock_file.Presence()
         self._cron = Cron()
+        self._file = DatabaseFile()
         self._rows_to_run = False
         self._reset()
 
     def _reset(self) -> None:
         self._beat_at = self._look_at = self._sweep_at = 0.0
         self._prune_at = elapsed() + self._length
+        # Since when a worker's heartbeat cannot be read.
+        self._odd_since: dict[str, float] = {}
         self._cron.reset()
         # Since when all heartbeats have reached the database; None if the last one has not.
         self._in_contact_since: float | None = None
@@ -65,6 +69,7 @@ class Lease:
         # The name is a new one each time: others may have declared the bearer of the last one dead.
         self.name = f"{WORKER_PREFIX}{secrets.token_hex(6)}"
         self._reset()
+        self._file.note()
         self._presence.hold(self.name)
         workers.register(
             Worker(
@@ -126,20 +131,25 @@ class Lease:
             Seconds until something is due again.
 
         Raises:
-            LeaseLost: this worker was declared dead.
+            LeaseLost: this worker was declared dead, or the database is another one now.
         """
         try:
+            if self._file_is_gone():
+                return 1.0
             if self._due_in() <= 0:
                 self._do_what_is_due()
                 reset_queries()  # with DEBUG, Django keeps each statement
+        except LeaseLost:
+            raise
+        except DataError:  # what somebody has written into a table: the database does answer
+            logger.exception("A chore failed; the heartbeats go on.")
+            return 1.0
         except (DatabaseError, InterfaceError) as error:
             if self._in_contact_since is not None:
                 logger.warning("No heartbeat: the database does not answer (%s).", error)
             self._in_contact_since = None
             connections.close_all()
             return 1.0
-        except LeaseLost:
-            raise
         # An error of bgtasks itself, or of a receiver. The heartbeats have to go on, for without
         # them other workers would take this worker's rows.
         except Exception:
@@ -147,6 +157,27 @@ class Lease:
             connections.close_all()
             return 1.0
         return max(0.0, self._due_in())
+
+    def _file_is_gone(self) -> bool:
+        """Whether there is no file of the SQLite database any more, which is logged once.
+
+        The connections stay open meanwhile: to open one would make an empty file.
+
+        Raises:
+            LeaseLost: the file was replaced. This worker stands in no table of the new one.
+        """
+        state = self._file.state()
+        if state is File.SAME:
+            return False
+        text = f"The database file {self._file.path} {state.value}."
+        if state is File.GONE:
+            if self._in_contact_since is not None:
+                logger.warning("%s Waiting for it.", text)
+            self._in_contact_since = None
+            return True
+        connections.close_all()
+        self._file.note()
+        raise LeaseLost(text)
 
     def take_rows_to_run(self) -> bool:
         """Whether `keep` has made rows ready since this was called last.
@@ -209,15 +240,35 @@ class Lease:
         now = elapsed()
         entitled_at = (self._in_contact_since or now) + self._length
         self._look_at = now + self._beat_every
-        for peer in workers.peers(self.name):
+        peers = workers.peers(self.name, self._length)
+        for peer in peers:
+            left = self._left_of(peer, now)
             if lock_file.gone(peer.name):
                 self._rescue(peer, gone=True)
-            elif peer.left > 0:
-                self._look_at = min(self._look_at, now + peer.left + 0.05)
+            elif left > 0:
+                self._look_at = min(self._look_at, now + left + 0.05)
             elif now < entitled_at:
                 self._look_at = min(self._look_at, entitled_at)
             else:
                 self._rescue(peer, gone=False)
+        odd = {peer.name for peer in peers if peer.left is None}
+        self._odd_since = {name: at for name, at in self._odd_since.items() if name in odd}
+
+    def _left_of(self, peer: workers.Peer, now: float) -> float:
+        """Seconds until a worker's lease runs out.
+
+        If its heartbeat cannot be read, its next one mends that, if it lives: the lease runs from
+        when that was first seen.
+        """
+        if peer.left is not None:
+            return peer.left
+        if peer.name not in self._odd_since:
+            logger.warning(
+                "%s: its heartbeat in the workers' table is no date, or lies in the future. If it "
+                "lives, its next heartbeat mends that; if not, its tasks are taken back in %d s.",
+                peer, peer.lease,
+            )  # fmt: skip
+        return self._odd_since.setdefault(peer.name, now) + peer.lease - now
 
     def _rescue(self, peer: workers.Peer, gone: bool) -> None:
         steps = rescue.rescue_worker(peer, gone)

@@ -12,6 +12,7 @@ container, on Windows, and if the folder for temporary files cannot be written.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +23,19 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
+# A worker's name, as `Lease.acquire` makes it. What else stands in the workers' table is never made
+# part of a path.
+_NAME = re.compile(r"bg~[0-9a-f]+")
+
+
 def _path(name: str) -> Path:
+    """The lock file of the worker of that name.
+
+    Raises:
+        ValueError: no worker of ours has such a name.
+    """
+    if not (isinstance(name, str) and _NAME.fullmatch(name)):
+        raise ValueError(f"{name!r} is no name of a worker")
     return Path(tempfile.gettempdir()) / f"{name}.lock"
 
 
@@ -65,8 +78,8 @@ def gone(name: str) -> bool:
     if fcntl is None:
         return False
     try:
-        descriptor = os.open(_path(name), os.O_RDWR)
-    except OSError:
+        descriptor = os.open(_path(name), os.O_RDWR | os.O_NOFOLLOW)
+    except (OSError, ValueError):
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -79,5 +92,5 @@ def gone(name: str) -> bool:
 
 def forget(name: str) -> None:
     """Remove the lock file of a worker that is dead."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         _path(name).unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Sequence
 
@@ -18,14 +17,16 @@ from django.db import (
 
 from bgtasks import conf
 from bgtasks.clock import elapsed
+from bgtasks.logs import get_logger
 from bgtasks.queue import workers
 from bgtasks.queue.database import connection, in_memory
+from bgtasks.queue.database_file import DatabaseFile, File
 from bgtasks.running import without_worker
 from bgtasks.supervisor.cron import Cron
 from bgtasks.worker.options import Options
 from bgtasks.worker.wakeup import WakeUp
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def cannot_share() -> str:
@@ -54,6 +55,7 @@ class OneByOne:
         self._options = options
         self._stopping = False
         self._wakeup = WakeUp()
+        self._file = DatabaseFile()
         self._token = upstream.tasks._runner.worker_name
         # In a test or inside a transaction only the rows are run that are there, so no cron lines.
         self._cron = Cron() if custom_runner() else None
@@ -107,6 +109,8 @@ class OneByOne:
     def _run_next(self) -> bool | None:
         """Run one row. Returns whether there was one; None if the database does not answer."""
         try:
+            if not connection().in_atomic_block:
+                self._check_file()
             if self._cron and self._cron.due_in() <= 0:
                 self._cron.run()
             if custom_runner():
@@ -119,6 +123,22 @@ class OneByOne:
             logger.warning("The database does not answer as it should; trying again: %s", error)
             connections.close_all()
             return None
+
+    def _check_file(self) -> None:
+        """Open the file of an SQLite database anew if it is another one than is open.
+
+        Raises:
+            OperationalError: there is none. To connect would make an empty one.
+        """
+        state = self._file.state()
+        if state is File.SAME:
+            return
+        text = f"The database file {self._file.path} {state.value}."
+        if state is File.GONE:
+            raise OperationalError(text)
+        logger.warning("%s It is opened anew.", text)
+        connections.close_all()
+        self._file.note()
 
     def _renew_locks(self, ended: threading.Event) -> None:
         while not ended.wait(conf.upstream_lock_time() / 4):

@@ -5,7 +5,6 @@ It runs no task and no thread, so nothing that a task does can keep it from its 
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import time
@@ -20,6 +19,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from bgtasks import conf
 from bgtasks.clock import elapsed
 from bgtasks.exceptions import LeaseLost
+from bgtasks.logs import get_logger
 from bgtasks.queue import claims, rescue
 from bgtasks.queue.claims import Claimant
 from bgtasks.queue.listen import readable
@@ -30,7 +30,7 @@ from bgtasks.supervisor.stop import Stop
 from bgtasks.tasks import policies, registry
 from bgtasks.worker.options import Options
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # If children fail one after another and live for less than so many seconds, replacements wait.
 SHORT_LIFE = 5.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from datetime import datetime, timedelta
-from math import isfinite, nan
+from math import isfinite, isnan, nan
 from typing import Any, NamedTuple, Protocol
 
 from background_task.models import Task
@@ -28,10 +28,11 @@ class Progress(NamedTuple):
 
     @property
     def percent(self) -> int | None:
-        """Whole percents from 0 to 100; None without a total."""
+        """Whole percents from 0 to 100; None without a total, or if they are no numbers."""
         if not self.total:
             return None
-        return max(0, min(100, int(100 * self.done / self.total)))
+        share = self.done / self.total  # may be infinite, and also no number at all
+        return None if isnan(share) else int(100 * max(0.0, min(1.0, share)))
 
 
 class Reports(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,6 +11,7 @@ from functools import partial
 from asgiref.sync import sync_to_async
 from django.db import connections
 
+from bgtasks.logs import get_logger
 from bgtasks.queue.claimed_row import ClaimedRow
 from bgtasks.running import copies
 from bgtasks.running.executor import Cancellation
@@ -19,7 +19,7 @@ from bgtasks.worker.bell import LoopBell
 from bgtasks.worker.runner import Runner
 from bgtasks.worker.workload import Workload
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class EventLoop:

@@ -5,7 +5,6 @@ One thread does all of that, so that one transaction records the endings of many
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 
@@ -13,6 +12,7 @@ from django.db import DatabaseError, InterfaceError, connections, reset_queries
 
 from bgtasks import conf
 from bgtasks.clock import elapsed
+from bgtasks.logs import get_logger
 from bgtasks.queue.listen import Listener, listener
 from bgtasks.worker.claiming import Claiming
 from bgtasks.worker.handing_back import HandingBack
@@ -21,7 +21,7 @@ from bgtasks.worker.recording import Recording
 from bgtasks.worker.wakeup import WakeUp
 from bgtasks.worker.workload import Workload
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Seconds between attempts to reach the database while it is away: at first, and at most. The
 # seconds double each time, `MOST_DOUBLINGS` times: 2.0 to the power of a larger number of attempts

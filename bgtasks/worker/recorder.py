@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from itertools import islice
 
@@ -18,13 +17,14 @@ from django.db import (
     ProgrammingError,
 )
 
+from bgtasks.logs import get_logger
 from bgtasks.models import Attempt
 from bgtasks.queue import finish, receivers
 from bgtasks.queue.ending import Ending
 from bgtasks.worker.pacing import Pace
 from bgtasks.worker.shared_state import Marks
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 # What the database raises if it refuses what is to be written, because of the values or of a

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-
 from django.db import InterfaceError, OperationalError
 
 from bgtasks.clock import elapsed
+from bgtasks.logs import get_logger
 from bgtasks.queue import progress, receivers
 from bgtasks.worker.claiming import Claiming
 from bgtasks.worker.recorder import Recorder
 from bgtasks.worker.workload import Workload
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # As long as more rows are ready to run, endings gather for this many seconds before they are
 # recorded, so that one transaction records many.

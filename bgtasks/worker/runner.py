@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import threading
 from contextlib import suppress
@@ -13,6 +12,7 @@ from django.db import DatabaseError, InterfaceError, close_old_connections, conn
 
 from bgtasks import conf
 from bgtasks.clock import elapsed
+from bgtasks.logs import get_logger
 from bgtasks.queue import claims, receivers
 from bgtasks.queue.claimed_row import ClaimedRow
 from bgtasks.queue.ending import Ending
@@ -26,7 +26,7 @@ from bgtasks.worker.shared_state import Marks
 from bgtasks.worker.wakeup import WakeUp
 from bgtasks.worker.workload import Workload
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # If a claimed row has waited for more seconds than this, its claim is confirmed before it starts.
 STALE = 1.0

@@ -17,14 +17,15 @@ from bgtasks.clock import elapsed
 
 _FLAG = struct.Struct("=q")
 # The fields of a slot. Times are by `elapsed`, limits in seconds.
-# 1. The row's id; 0 if the slot is free.
-# 2. When its run began; infinity once the function has returned or raised.
+# 1. The row's id, which may be any number, also 0.
+# 2. When its run began; infinity once the function has returned or raised; 0 if the slot is free.
 # 3. The limit of the run; 0 for none.
 # 4. The seconds that the run has to end by itself if it is revoked.
-# 5. The id of the row that was revoked; 0 for none. It is not the first field's if the slot was
-#    taken for another row meanwhile.
-# 6. When that was.
+# 5. The id of the row that was revoked. It is not the first field's if the slot was taken for
+#    another row meanwhile.
+# 6. When that was; 0 if none was revoked.
 _SLOT = struct.Struct("=qdddqd")
+_Slot = tuple[int, float, float, float, int, float]
 # The second field alone, and the last two, with their places in a slot.
 _BEGAN = struct.Struct("=d")
 _BEGAN_AT = 8
@@ -90,7 +91,7 @@ class Marks:
 
     def begun(self) -> set[int]:
         """The ids of the rows that are begun and not yet recorded."""
-        return {row_id for row_id, *_ in self._slots() if row_id}
+        return {row_id for row_id, *_ in _taken(self._slots())}
 
     def overdue(self) -> dict[int, float]:
         """The rows that run longer than they may: their ids, and their limits in seconds.
@@ -100,10 +101,10 @@ class Marks:
         """
         now = elapsed()
         found = {}
-        for row_id, began, limit, patience, revoked, revoked_at in self._slots():
-            if not row_id or began == math.inf:
+        for row_id, began, limit, patience, revoked, revoked_at in _taken(self._slots()):
+            if began == math.inf:
                 continue
-            if row_id == revoked and now > revoked_at + patience:
+            if row_id == revoked and revoked_at and now > revoked_at + patience:
                 found[row_id] = 0.0
             elif limit and now > began + limit:
                 found[row_id] = limit
@@ -112,8 +113,8 @@ class Marks:
     def revoke(self, row_ids: Collection[int]) -> set[int]:
         """Mark rows as revoked. Returns the ids of those that this child has begun."""
         found = set()
-        for slot, (row_id, *_) in enumerate(self._slots()):
-            if row_id in row_ids:
+        for slot, (row_id, began, *_) in enumerate(self._slots()):
+            if began and row_id in row_ids:
                 place = _HEADER + slot * _SLOT.size + _REVOKED_AT
                 _REVOKED.pack_into(self._memory, place, row_id, elapsed())
                 found.add(row_id)
@@ -126,9 +127,11 @@ class Marks:
         if not _FLAG.unpack_from(self._memory, 4 * _FLAG.size)[0]:
             return []
         _FLAG.pack_into(self._memory, 4 * _FLAG.size, 0)
-        return [row_id for row_id, *_, revoked, _ in self._slots() if row_id and row_id == revoked]
+        return [
+            row_id for row_id, *_, revoked, at in _taken(self._slots()) if at and row_id == revoked
+        ]
 
-    def _slots(self) -> Iterator[tuple[int, float, float, float, int, float]]:
+    def _slots(self) -> Iterator[_Slot]:
         return _SLOT.iter_unpack(self._memory[_HEADER:])
 
     @property
@@ -169,3 +172,7 @@ class Marks:
 
     def close(self) -> None:
         self._memory.close()
+
+
+def _taken(slots: Iterator[_Slot]) -> Iterator[_Slot]:
+    return (slot for slot in slots if slot[1])

@@ -7,11 +7,11 @@ signal handlers or need the main thread for another reason.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Callable
 
+from bgtasks.logs import get_logger
 from bgtasks.queue import receivers
 from bgtasks.queue.claims import Claimant
 from bgtasks.signals import worker_started
@@ -29,7 +29,7 @@ from bgtasks.worker.shared_state import Marks
 from bgtasks.worker.wakeup import WakeUp
 from bgtasks.worker.workload import Workload
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Worker:

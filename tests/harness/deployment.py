@@ -14,6 +14,8 @@ from tests.harness.databases import Database
 from tests.harness.process import ROOT, Process, kill_tree, run_python, state, thaw
 from tests.harness.waiting import eventually
 
+PRELUDE = "import django; django.setup()\nfrom tests.bgtasks.project import tasks\n"
+
 
 class Deployment:
     """A project in a folder: its database, its ledger, its workers.
@@ -48,10 +50,15 @@ class Deployment:
 
     def run(self, code: str, **more: str) -> str:
         """Run Python in the project, with its tasks as ``tasks``; returns what it prints."""
-        prelude = "import django; django.setup()\nfrom tests.bgtasks.project import tasks\n"
-        done = run_python("-c", prelude + code, env=self.environment(**more))
+        done = run_python("-c", PRELUDE + code, env=self.environment(**more))
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def python(self, code: str) -> Process:
+        """Start Python in the project, with its tasks as ``tasks``."""
+        process = Process("-c", PRELUDE + code, env=self.environment(), forked=True)
+        self.workers.append(process)
+        return process
 
     def worker(self, *arguments: str, session: bool = False, **more: str) -> Process:
         """Start process_tasks.

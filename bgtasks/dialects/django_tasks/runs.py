@@ -30,10 +30,19 @@ from bgtasks.dialects.django_tasks.framework import (
     task_finished,
     task_started,
 )
-from bgtasks.exceptions import Cancel, ResultNotJSON, Snooze, TaskFailed, TaskRevoked, TaskTimeout
+from bgtasks.exceptions import (
+    BrokenRow,
+    Cancel,
+    ResultNotJSON,
+    Snooze,
+    TaskFailed,
+    TaskRevoked,
+    TaskTimeout,
+)
 from bgtasks.models import Attempt, CompletedTask, Outcome, Task
+from bgtasks.queue import attempts, outcomes, receivers
 from bgtasks.queue import database as db
-from bgtasks.queue import outcomes, receivers
+from bgtasks.queue.claimed_row import arguments_of
 from bgtasks.running import executor
 from bgtasks.serialize import codec, remote_errors, tracebacks
 from bgtasks.tasks import decorator, policies, registry, validation
@@ -282,10 +291,10 @@ def _running(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
 ) -> RunningResult:
-    before = _attempts(row.pk, row.attempts - 1)
+    before = attempts.of(row.pk, row.attempts - 1)
     result = RunningResult(
         task=_as_enqueued(task, row, task.backend),
-        id=str(row.pk or ""),
+        id="" if row.pk is None else str(row.pk),
         status=TaskResultStatus.RUNNING,
         enqueued_at=None,
         started_at=_started(before[0]) if before else started_at,
@@ -334,7 +343,8 @@ def read(task_id: int, backend: str) -> TaskResult | None:
     None if there never was such a call, if it is none of a `@task`, or if it was deleted or pruned.
     """
     # If it ends after the first query and before the second, neither finds it, and the third does.
-    return _ended(task_id, backend) or _queued(task_id, backend) or _ended(task_id, backend)
+    with outcomes.reading(task_id, "what is stored of it"):
+        return _ended(task_id, backend) or _queued(task_id, backend) or _ended(task_id, backend)
 
 
 def _queued(task_id: int, backend: str) -> TaskResult | None:
@@ -342,7 +352,7 @@ def _queued(task_id: int, backend: str) -> TaskResult | None:
     task = row and _task_of(row)
     if task is None:
         return None
-    before = _attempts(task_id, row.attempts)
+    before = attempts.of(task_id, row.attempts)
     latest = _started(before[-1]) if before else None
     if row.locked_by:
         # The row does not say when its run began. This is the earliest time at which it can have.
@@ -368,7 +378,7 @@ def _ended(task_id: int, backend: str) -> TaskResult | None:
     task = row and _task_of(row)
     if task is None:
         return None
-    before = _attempts(task_id, row.attempts)
+    before = attempts.of(task_id, row.attempts)
     succeeded = outcome.state == Outcome.State.SUCCEEDED
     result = _result(
         row,
@@ -382,7 +392,8 @@ def _ended(task_id: int, backend: str) -> TaskResult | None:
         backend=backend,
     )
     if succeeded and outcome.result is not None:
-        object.__setattr__(result, "_return_value", codec.loads(outcome.result))
+        value = outcomes.value(task_id, outcome.result)
+        object.__setattr__(result, "_return_value", value)
     if not succeeded:
         _explain(result, outcome, row.last_error)
     return result
@@ -420,9 +431,8 @@ def _result(
 def _arguments(row: Task | CompletedTask) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of a row. One that cannot be read, which is why it failed, has none here."""
     try:
-        args, kwargs = codec.loads(row.task_params)
-        return list(args), dict(kwargs)
-    except (ValueError, TypeError, RecursionError):
+        return arguments_of(row)
+    except BrokenRow:
         return [], {}
 
 
@@ -464,23 +474,15 @@ def _run_after(row: Task | CompletedTask) -> datetime | None:
     return row.run_at if row.run_at > row.repeat_until else None
 
 
-def _attempts(task_id: int, most: int) -> list[Attempt]:
-    """The runs that did not succeed, among the first `most`, in their order."""
-    if most < 1:
-        return []
-    rows = Attempt.objects.using(db.alias()).filter(task_id=task_id, number__lte=most)
-    return list(rows.order_by("number", "pk"))
-
-
 def _started(attempt: Attempt) -> datetime:
     """When a run began. For one that was lost with its worker: when that was noticed."""
     return attempt.started_at or attempt.ended_at
 
 
-def _errors(attempts: Sequence[Attempt]) -> list[TaskError]:
+def _errors(before: Sequence[Attempt]) -> list[TaskError]:
     return [
         RunError(exception_class_path=_path_of(attempt), traceback=attempt.error)
-        for attempt in attempts
+        for attempt in before
     ]
 
 

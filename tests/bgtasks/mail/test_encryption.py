@@ -9,15 +9,16 @@ import pytest
 
 from bgtasks import exceptions
 from bgtasks.mail import encryption
+from bgtasks.queue import mails
 from tests.bgtasks.mail.helpers import shows
 from tests.bgtasks.project.mailing.messages import secret_mail
 from tests.harness.deployment import Deployment
 
 
 def test_a_body_shows_nothing_and_no_two_are_alike() -> None:
-    body = encryption.seal(secret_mail())
+    body = encryption.seal(1, secret_mail())
     assert not shows(body)
-    assert body != encryption.seal(secret_mail())
+    assert body != encryption.seal(1, secret_mail())
     message, mailer = encryption.unseal(1, body)
     assert shows(json.dumps([message.subject, message.to, message.body])) != []
     assert mailer is None
@@ -25,11 +26,11 @@ def test_a_body_shows_nothing_and_no_two_are_alike() -> None:
 
 def test_a_changed_key_reads_old_mails_as_long_as_it_is_a_fallback(settings: Any) -> None:
     settings.SECRET_KEY = "old"
-    body = encryption.seal(secret_mail())
+    body = encryption.seal(1, secret_mail())
     settings.SECRET_KEY = "new"
     settings.SECRET_KEY_FALLBACKS = ["older", b"old"]
     assert encryption.unseal(1, body)[0].subject == "Quarterly figures"
-    new = encryption.seal(secret_mail())
+    new = encryption.seal(1, secret_mail())
     settings.SECRET_KEY_FALLBACKS = []
     assert encryption.unseal(1, new)[0].subject == "Quarterly figures"
     with pytest.raises(exceptions.UnreadableMail, match=r"Mail 1 .* SECRET_KEY_FALLBACKS"):
@@ -37,10 +38,38 @@ def test_a_changed_key_reads_old_mails_as_long_as_it_is_a_fallback(settings: Any
 
 
 def test_a_body_that_was_changed_is_not_read() -> None:
-    body = encryption.seal(secret_mail())
+    body = encryption.seal(1, secret_mail())
     other = "A" if body[100] != "A" else "B"
     with pytest.raises(exceptions.UnreadableMail):
         encryption.unseal(1, f"{body[:100]}{other}{body[101:]}")
+
+
+def test_p10_a_body_that_was_moved_to_another_row_is_not_sent() -> None:
+    one, other = next(mails.new_ids()), next(mails.new_ids())
+    body = encryption.seal(one, secret_mail())
+    assert encryption.unseal(one, body)[0].subject == "Quarterly figures"
+    for row in (other, 1, 2**62):
+        with pytest.raises(exceptions.UnreadableMail, match=f"Mail {row} .* for another row"):
+            encryption.unseal(row, body)
+
+
+def test_a_body_of_an_older_version_is_read_under_the_ids_of_that_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dumps = json.dumps
+    with monkeypatch.context() as patched:
+        patched.setattr(encryption.json, "dumps", without_id(dumps))
+        body = encryption.seal(1, secret_mail())
+    assert encryption.unseal(7, body)[0].subject == "Quarterly figures"
+    with pytest.raises(exceptions.UnreadableMail, match="for another row"):
+        encryption.unseal(next(mails.new_ids()), body)
+
+
+def without_id(dumps: Any) -> Any:
+    def older(mail: dict[str, Any], **options: Any) -> str:
+        return dumps({name: value for name, value in mail.items() if name != "id"}, **options)
+
+    return older
 
 
 def test_without_cryptography_the_caller_is_told_what_to_install(project: Deployment) -> None:

@@ -24,7 +24,7 @@ from django.db import connection, transaction
 from django.utils import timezone, translation
 
 if apps.is_installed("bgtasks"):
-    from bgtasks import background
+    from bgtasks import background, current_task
     from tests.bgtasks.project.forking import *  # noqa: F403
     from tests.bgtasks.project.policied import *  # noqa: F403
     from tests.bgtasks.project.sessions import *  # noqa: F403
@@ -41,6 +41,11 @@ def note(*words: object) -> None:
 @background
 def work(key: object = 0) -> None:
     note("work", key)
+
+
+@background
+def note_creator() -> None:
+    note("creator", current_task().creator.username)
 
 
 @background

@@ -57,6 +57,7 @@ def test_p4_later_rescues_back_off_and_the_third_loss_fails() -> None:
 
 def test_a_row_that_cannot_be_taken_back_keeps_no_other_from_it() -> None:
     broken, other = rows(2)
+    Task.objects.filter(pk=broken.pk).update(attempts=2)
     claim()
     lost = {"task_id": broken.pk, "state": "lost", "ended_at": timezone.now()}
     Attempt.objects.bulk_create(Attempt(number=number, **lost) for number in (1, 2))
@@ -87,9 +88,9 @@ def test_a_dead_worker_is_buried_once(settings: Any) -> None:
     rows(3)
     register("bg~000000000000")
     claim()
-    (peer,) = workers.peers("another")
+    (peer,) = workers.peers("another", 15)
     assert 10 < peer.left <= 15 + 0.001, "SQLite's julianday() is precise to 40 microseconds"
-    assert not workers.bury(peer.name)
+    assert not workers.bury(peer)
     Worker.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=16))
 
     def rescued(_: int) -> list[int] | None:
@@ -105,7 +106,7 @@ def test_a_worker_whose_heartbeat_comes_in_time_is_not_buried() -> None:
     register("bg~000000000000")
     rows(1)
     claim()
-    (peer,) = workers.peers("another")
+    (peer,) = workers.peers("another", 15)
     assert rescue.rescue_worker(peer) is None
     assert Task.objects.get().locked_by == TOKEN
 

@@ -192,3 +192,21 @@ def test_more_files_may_be_open_than_select_knows() -> None:
     finally:
         for descriptor in (reader, writer, high):
             os.close(descriptor)
+
+
+@pytest.mark.parametrize("row_id", [0, -1, 1, -(2**63), 2**63 - 1])
+def test_p4_a_row_of_any_id_is_marked_as_begun(
+    row_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = Marks(slots=2)
+    assert (shared.begun(), shared.revoke({0, row_id})) == (set(), set())
+    slot = shared.begin(row_id, 30)
+    assert shared.begun() == {row_id}
+    assert shared.overdue() == {}
+    assert shared.revoke({row_id}) == {row_id}
+    assert shared.revoked() == [row_id]
+    later = shared_state.elapsed() + 60
+    monkeypatch.setattr(shared_state, "elapsed", lambda: later)
+    assert shared.overdue() == {row_id: 0.0}
+    shared.end([slot])
+    assert (shared.begun(), shared.overdue(), shared.revoked()) == (set(), {}, [])

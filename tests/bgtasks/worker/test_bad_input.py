@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.harness.deployment import Deployment
 
 WORK = "tests.bgtasks.project.tasks.work"
@@ -106,6 +108,23 @@ def test_absurd_attempts_and_priorities_stop_nobody(project: Deployment) -> None
     drain_with_a_good_neighbour(project)
     assert len(project.completed("failed_at IS NULL")) == 3
     assert len(project.completed("failed_at IS NOT NULL")) == 1
+
+
+@pytest.mark.parametrize(
+    "column", ["verbose_name", "task_params", "last_error", "queue", "task_hash"]
+)
+def test_p2_a_text_that_is_no_utf8_stops_nobody(project: Deployment, column: str) -> None:
+    if project.database.on_postgresql:
+        pytest.skip("PostgreSQL refuses such a text")
+    project.run("tasks.work('odd'); tasks.work('good')")
+    project.database.query(
+        f"UPDATE background_task SET {column} = CAST(x'ff41' AS TEXT) WHERE id = 1"
+    )
+    project.drain()
+    assert len(project.ledger("work", "good")) == 1
+    ended = project.database.query("SELECT state FROM bgtasks_outcome ORDER BY task_id")
+    broken = "failed" if column == "task_params" else "succeeded"
+    assert [row["state"] for row in ended] == [broken, "succeeded"]
 
 
 def test_a_tasks_module_that_fails_to_import_is_named_and_the_others_run(

@@ -62,6 +62,15 @@ def test_p4_a_poison_pill_fails_with_its_story_and_costs_its_neighbours_nothing(
     worker.stop()
 
 
+def test_p4_a_row_with_the_id_0_that_kills_its_process_fails_too(project: Deployment) -> None:
+    project.run("tasks.kill_worker('pill')")
+    project.database.query("UPDATE background_task SET id = 0")
+    worker = project.worker()
+    eventually(lambda: project.hurry() or project.completed("failed_at IS NOT NULL"), "failed")
+    assert len(project.ledger("kill")) == 3
+    worker.stop()
+
+
 def pill_id(project: Deployment) -> int:
     return project.rows("bgtasks_outcome", "state = 'failed'")[0]["task_id"]
 

@@ -122,6 +122,13 @@ def test_a_database_without_our_tables_is_named(project: Deployment) -> None:
     assert "manage.py migrate" in done.stderr
 
 
+def test_a_database_that_lacks_the_last_migration_is_named(project: Deployment) -> None:
+    assert project.manage("migrate", "bgtasks", "0003").returncode == 0
+    done = project.manage("process_tasks", "--drain")
+    assert done.returncode == 1
+    assert "no column claim in table bgtasks_progress" in done.stderr
+
+
 def test_reloading_runs_tasks_in_the_process(project: Deployment) -> None:
     project.run("tasks.work(1)")
     worker = project.worker("--dev")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from bgtasks import exceptions
 from bgtasks.dialects.celery import shared_task
 from bgtasks.models import CallOptions
+from bgtasks.queue import call_options
 from bgtasks.tasks import policies
 from tests.bgtasks.dialects.celery.helpers import HERE, NOON, add, delays, fail, queue
 from tests.conftest import run_queued
@@ -73,10 +73,9 @@ def test_options_of_a_call_are_two_inserts() -> None:
 @pytest.mark.usefixtures("at_noon")
 def test_a_call_may_name_queue_priority_delay_expiry_and_limit() -> None:
     add.apply_async([1], queue="slow", priority=7, countdown=300, expires=600, time_limit=30)
-    row, options = Row.objects.get(), CallOptions.objects.get()
+    row = Row.objects.get()
     assert (row.queue, row.priority, delays()) == ("slow", 7, [300])
-    kept = json.loads(options.options)
-    assert kept == {"timeout": 30, "expires": NOON.timestamp() + 600}
+    assert call_options.load(row) == {"timeout": 30, "expires": NOON.timestamp() + 600}
     assert row.params() == ([1], {})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from bgtasks import exceptions
 from bgtasks.dialects import django_q
 from bgtasks.dialects.django_q import async_task, fetch, result
 from bgtasks.models import CallOptions
+from bgtasks.queue import call_options
 from tests.bgtasks.dialects.django_q.helpers import APP, CALL, MULTIPLY, TELL, ledger, queue
 from tests.bgtasks.project.qapp import tasks as app
 from tests.conftest import run_queued
@@ -43,7 +43,8 @@ def test_options_are_two_inserts_and_are_not_arguments(in_q_options: bool) -> No
         async_task(MULTIPLY, 4, 5, **given)
     statements = [query["sql"].split()[0] for query in captured]
     assert statements == ["SAVEPOINT", "INSERT", "INSERT", "RELEASE"]
-    row, kept = Row.objects.get(), json.loads(CallOptions.objects.get().options)
+    row = Row.objects.get()
+    kept = call_options.load(row)
     assert (row.verbose_name, row.params()) == ("a product", ([MULTIPLY, 4, 5], {}))
     assert kept == {"timeout": 30, "hook": TELL, "then": "bgtasks.dialects.django_q.call_hook"}
 

@@ -1,0 +1,126 @@
+"""Real workers whose database is deleted, replaced, restored or made anew while they run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.harness.deployment import Deployment
+from tests.harness.waiting import eventually
+
+
+def remove(path: Path) -> None:
+    for end in ("", "-wal", "-shm"):
+        path.with_name(f"{path.name}{end}").unlink(missing_ok=True)
+
+
+def delete_and_migrate(project: Deployment, backup: Path) -> None:
+    remove(project.database.path)
+    assert project.manage("migrate", "--verbosity", "0").returncode == 0
+
+
+def put_in_place(project: Deployment, backup: Path) -> None:
+    remove(project.database.path)
+    os.replace(backup, project.database.path)  # noqa: PTH105
+
+
+def move_away_and_back(project: Deployment, backup: Path) -> None:
+    project.database.path.rename(backup.with_name("away"))
+    put_in_place(project, backup)
+
+
+def make_anew(project: Deployment, backup: Path) -> None:
+    project.database.drop()
+    project.database._administer(f'CREATE DATABASE "{project.database.name}"')
+    assert project.manage("migrate", "--verbosity", "0").returncode == 0
+
+
+def make_the_tables_anew(project: Deployment, backup: Path) -> None:
+    for app in ("bgtasks", "background_task"):
+        assert project.manage("migrate", app, "zero").returncode == 0
+    assert project.manage("migrate", "--verbosity", "0").returncode == 0
+
+
+@pytest.fixture
+def backup(project: Deployment, tmp_path: Path) -> Path:
+    """A copy of the migrated database, where it is a file."""
+    copy = tmp_path / "backup"
+    if not project.database.on_postgresql:
+        shutil.copy(project.database.path, copy)
+    return copy
+
+
+Change = Callable[[Deployment, Path], None]
+FILES = [delete_and_migrate, put_in_place, move_away_and_back]
+
+
+def skip_if_other(project: Deployment, change: Change) -> None:
+    if change is not make_the_tables_anew and project.database.on_postgresql == (change in FILES):
+        pytest.skip("this is done to the other database")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--processes", "2", "--threads", "2")])
+@pytest.mark.parametrize("change", [*FILES, make_anew, make_the_tables_anew])
+def test_p2_a_worker_goes_on_with_the_database_that_is_there_now(
+    project: Deployment, backup: Path, change: Change, arguments: tuple[str, ...]
+) -> None:
+    skip_if_other(project, change)
+    worker = project.worker(*arguments)
+    project.run("tasks.work('before')")
+    project.wait_for("work", "before")
+    change(project, backup)
+    project.run("tasks.work('after')")
+    project.wait_for("work", "after")
+    eventually(lambda: len(project.completed()) == 1, "the ending in the new database")
+    assert len(project.rows("bgtasks_worker")) == 1
+    if change in FILES:
+        assert f"The database file {project.database.path} is another one" in worker.output
+    assert worker.stop() == 0
+
+
+def test_a_file_that_is_gone_is_waited_for_and_not_made_anew(
+    project: Deployment, backup: Path
+) -> None:
+    skip_if_other(project, put_in_place)
+    worker = project.worker()
+    worker.wait_for("is ready")
+    remove(project.database.path)
+    worker.wait_for(f"The database file {project.database.path} is gone")
+    assert not project.database.path.exists()
+    put_in_place(project, backup)
+    project.run("tasks.work('after')")
+    project.wait_for("work", "after")
+    assert worker.stop() == 0
+
+
+def test_a_worker_of_one_process_says_so_and_ends(project: Deployment, backup: Path) -> None:
+    skip_if_other(project, put_in_place)
+    code = (
+        "from bgtasks.supervisor.in_process import InProcess\n"
+        "from bgtasks.worker.options import Options\n"
+        "InProcess(Options()).run()"
+    )
+    worker = project.python(code)
+    eventually(lambda: project.rows("bgtasks_worker"), "a worker")
+    put_in_place(project, backup)
+    worker.wait_for("is another one than this worker has open")
+    worker.wait_for("Start it again")
+    assert worker.wait() == 0
+
+
+def test_a_worker_with_a_runner_of_the_project_opens_the_file_anew(
+    project: Deployment, backup: Path
+) -> None:
+    skip_if_other(project, put_in_place)
+    worker = project.worker(MORE_APPS="tests.bgtasks.project.running")
+    project.run("tasks.work('before')")
+    project.wait_for("work", "before")
+    put_in_place(project, backup)
+    worker.wait_for("It is opened anew")
+    project.run("tasks.work('after')")
+    project.wait_for("work", "after")
+    worker.stop()
