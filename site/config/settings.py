@@ -269,5 +269,7 @@ LOGGING = {
     },
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
     # Django's logger has handlers of its own, which would repeat the lines of the root's.
-    "loggers": {"django": {"handlers": [], "propagate": True}},
+    # Pillow's debug level writes a line for each part of a picture, and a picture has what parts its
+    # sender likes.
+    "loggers": {"django": {"handlers": [], "propagate": True}, "PIL": {"level": "ERROR"}},
 }
