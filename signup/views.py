@@ -27,7 +27,7 @@ from django.views.decorators.http import require_POST, require_safe
 from django.views.generic import CreateView, FormView
 from django_ratelimit.decorators import ratelimit
 
-from signup import files
+from signup import files, known_browsers, throttle
 from signup.forms import AvatarForm, QueuedPasswordResetForm, ReportForm, SignupForm
 from signup.models import USERNAME_TAKEN, Avatar, Report, User
 from signup.registration import UsernameTaken, register, replace_avatar
@@ -63,7 +63,9 @@ class SignupView(FormView):
             return self.form_invalid(form)
         login(self.request, user)
         messages.success(self.request, "User registered")
-        return super().form_valid(form)
+        response = super().form_valid(form)
+        known_browsers.remember(self.request, response, user)
+        return response
 
     def form_invalid(self, form: SignupForm) -> HttpResponse:
         form.focus_first_error()
@@ -196,6 +198,7 @@ async def _chunks(file: File) -> AsyncIterator[bytes]:
         await sync_to_async(file.close)()
 
 
+@method_decorator(throttle.password_change, name="post")
 class PasswordChangeView(auth.PasswordChangeView):
     template_name = "signup/password_form.html"
     success_url = reverse_lazy("account")
@@ -230,4 +233,7 @@ class PasswordResetConfirmView(auth.PasswordResetConfirmView):
 
     def form_valid(self, form: Any) -> HttpResponse:
         messages.success(self.request, "Password changed. You can log in with it now.")
-        return super().form_valid(form)
+        response = super().form_valid(form)
+        # Whoever reads the account's mail is its owner, also while a stranger tries its name.
+        known_browsers.remember(self.request, response, form.user)
+        return response

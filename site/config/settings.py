@@ -85,6 +85,10 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
 ]
 
+# How many requests that read, and how many that write, a web process handles at a time. Each has a
+# thread and a database connection. Further ones wait.
+REQUESTS_AT_ONCE = env.int("REQUESTS_AT_ONCE", default=10)
+
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
 ASGI_APPLICATION = "config.asgi.application"
@@ -198,7 +202,7 @@ else:
 
 AUTH_USER_MODEL = "signup.User"
 PASSWORD_HASHERS = [
-    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "config.hashers.Argon2InTurn",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
 ]
 AUTH_PASSWORD_VALIDATORS = [
@@ -221,8 +225,12 @@ BGTASKS_GRACE = env.float("BGTASKS_GRACE", default=25.0)
 
 RATELIMIT_ENABLE = env.bool("RATELIMIT_ENABLE", default=True)
 RATELIMIT_IP_META_KEY = "config.network.client_ip"
+# Providers give a customer up to a /48, and so 65,536 networks of the size /64.
+RATELIMIT_IPV6_MASK = 48
 SIGNUP_RATE = env.str("SIGNUP_RATE", default="30/h")
 LOGIN_RATE = env.str("LOGIN_RATE", default="30/10m")
+LOGIN_NAME_RATE = env.str("LOGIN_NAME_RATE", default="50/h")
+PASSWORD_CHANGE_RATE = env.str("PASSWORD_CHANGE_RATE", default="20/h")
 PASSWORD_RESET_RATE = env.str("PASSWORD_RESET_RATE", default="10/h")
 UPLOAD_RATE = env.str("UPLOAD_RATE", default="30/h")
 
@@ -269,7 +277,7 @@ LOGGING = {
     },
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
     # Django's logger has handlers of its own, which would repeat the lines of the root's.
-    # Pillow's debug level writes a line for each part of a picture, and a picture has what parts its
-    # sender likes.
+    # Pillow's debug level writes a line for each part of a picture, and whoever sends a picture can
+    # give it a great many.
     "loggers": {"django": {"handlers": [], "propagate": True}, "PIL": {"level": "ERROR"}},
 }
