@@ -170,6 +170,20 @@ def test_static_files_are_served_compressed_and_for_good(site: LiveSite) -> None
     assert "immutable" in response.headers["Cache-Control"]
 
 
+def test_a_websocket_is_refused_in_a_line_of_log(site: LiveSite) -> None:
+    before = site.web.mark()
+    handshake = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version": "13",
+    }
+    assert site.visitor().get("/ws", headers=handshake).status_code == 403
+    assert site.visitor().get("/healthz").status_code == 200
+    site.web.wait_for("/healthz", before)
+    assert "Traceback" not in site.web.output
+
+
 def test_a_file_somewhat_too_large_is_told_on_the_form(site: LiveSite) -> None:
     large = {"avatar": ("me.jpg", pictures.jpeg() + bytes(11 * 1024**2), "image/jpeg")}
     response = site.visitor().sign_up("finn", files=large)
