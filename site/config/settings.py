@@ -270,10 +270,17 @@ USE_TZ = True
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"brief": {"()": "config.logs.NoTracebackForRefusals"}},
+    "filters": {
+        "brief": {"()": "config.logs.NoTracebackForRefusals"},
+        "masked": {"()": "config.logs.MaskedSecrets"},
+    },
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["brief"]}
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": "line",
+            "filters": ["brief", "masked"],
+        }
     },
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
     # Django's logger has handlers of its own, which would repeat the lines of the root's.

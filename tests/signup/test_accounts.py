@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 from background_task.models import CompletedTask
+from django.apps import apps
+from django.contrib.sessions.models import Session
 from django.core import mail
 from django.core.files.base import ContentFile
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils import timezone
+from django.utils.http import urlsafe_base64_encode
 
 from bgtasks.models import Progress
 from signup.models import Avatar, User
@@ -277,16 +280,43 @@ def test_the_link_of_a_password_reset_works_once_and_stands_in_no_row(
     [sent] = mail.outbox
     [link] = re.findall(r"http://testserver(/password/reset/\S+)", sent.body)
     token = link.split("/")[-2]
-    assert all(token not in row.task_params for row in CompletedTask.objects.all())
     assert link in sent.alternatives[0].content
 
+    session = client.session
+    session["visited"] = "before"
+    session.save()
     form = client.get(link, follow=True)
+    assert "Choose a new password" in form.content.decode()
+    assert all(token not in row for row in all_rows())
     new = {"new_password1": "another-Long-77", "new_password2": "another-Long-77"}
     done = client.post(form.redirect_chain[-1][0], new, follow=True)
     assert "Password changed" in done.content.decode()
     assert client.login(username="zoe", password="another-Long-77")
     again = Client().get(link, follow=True)
     assert "This link does not work any more" in again.content.decode()
+
+
+def all_rows() -> list[str]:
+    """Every row of the database as text, and what the sessions' rows contain."""
+    rows = [str(row) for model in apps.get_models() for row in model._base_manager.values()]
+    return rows + [str(row.get_decoded()) for row in Session.objects.all()]
+
+
+def test_the_link_of_a_password_reset_lets_only_that_browser_in_and_only_for_that_user(
+    client: Client, user: User
+) -> None:
+    client.post("/password/reset/", {"email": "zoe@example.com"})
+    run_queued()
+    [link] = re.findall(r"http://testserver(/password/reset/\S+)", mail.outbox[0].body)
+    form = client.get(link).headers["Location"]
+    cookie = client.cookies["password_reset"]
+    assert (cookie["path"], cookie["httponly"], cookie["samesite"]) == (form, True, "Lax")
+    assert "does not work" in Client().get(form).content.decode()
+    ben = User.objects.create_user("ben", "ben@example.com", "quite-Long-99")
+    other = form.replace(
+        f"/{urlsafe_base64_encode(b'%d' % user.pk)}/", f"/{urlsafe_base64_encode(b'%d' % ben.pk)}/"
+    )
+    assert "does not work" in client.get(other).content.decode()
 
 
 def test_a_reset_mail_that_cannot_be_sent_is_tried_again(
