@@ -29,6 +29,27 @@ def test_the_account_is_for_those_who_logged_in(client: Client) -> None:
     assert client.get("/account/avatar/").status_code == 302
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/", "/account/", "/account/avatar/", "/account/welcome/", "/account/password/",
+        "/reports/", "/nope/", "/admin/",
+    ],
+)  # fmt: skip
+def test_what_somebody_sees_who_is_logged_in_is_stored_nowhere(
+    client: Client, user: User, address: str
+) -> None:
+    User.objects.update(is_staff=True, is_superuser=True)
+    client.force_login(user)
+    policy = client.get(address).headers["Cache-Control"]
+    assert {"no-store", "private"} <= set(policy.split(", "))
+
+
+@pytest.mark.parametrize("address", ["/", "/signup/", "/nope/"])
+def test_what_everybody_sees_may_be_stored(client: Client, address: str) -> None:
+    assert not client.get(address).has_header("Cache-Control")
+
+
 def test_without_a_picture_there_is_a_placeholder_and_no_polling(
     client: Client, user: User
 ) -> None:
