@@ -107,7 +107,9 @@ def _strip_jpeg(data: bytes) -> Stripped:
         if tables > MAX_TABLE_BYTES:
             raise OddContainer
         if scans:
-            kept.append(pixels)
+            # Bytes that filled up to a segment would make a marker with what comes next, now that
+            # the segment is left out.
+            kept.append(pixels.rstrip(b"\xff"))
     return Stripped(b"".join(kept), orientation, scans)
 
 

@@ -89,6 +89,11 @@ WITH = {
     "a webp with a second profile": webp_with((b"ICCP", b"broken"), (b"ICCP", MARK)),
     "a webp with a chunk of its own": webp_with((b"TEST", MARK)),
 }
+# Its pixels end with a byte that would begin a segment, if the comment in between were left out
+# and nothing else.
+SCAN_BEFORE_COMMENT = (
+    pictures.jpeg(64, 64)[:-2] + b"\xff\xff\xfe\0\x02\xe1\0\x19Exif\0\0" + MARK + b"\xff\xd9"
+)
 # Each is a text of 64 kB, and all of them are the same bytes.
 MANY_TAGS = exif_entries(65_000, 2, 2**16, 8)
 # As above, in quantities that kept a decoder or a log busy.

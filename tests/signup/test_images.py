@@ -75,6 +75,12 @@ def test_no_decoder_sees_what_pixels_do_not_need(
     assert not any(metadata.MARK in each for each in seen)
 
 
+@pytest.mark.parametrize("data", [*metadata.WITH.values(), metadata.SCAN_BEFORE_COMMENT])
+def test_what_is_left_out_leaves_nothing_to_be_left_out(data: bytes) -> None:
+    stripped = containers.strip(data).data
+    assert containers.strip(stripped).data == stripped
+
+
 @pytest.mark.parametrize("case", metadata.BOMBS)
 def test_metadata_in_any_quantity_are_neither_read_nor_logged(
     case: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
