@@ -32,10 +32,8 @@ MAX_EDGE = 16_384  # with longer edges, decoders need more memory for rows than 
 # picture, so a file of a thousand tiny scans keeps a processor busy for minutes.
 MAX_SCANS = 100
 MAX_SCANNED_PIXELS = 1_000_000_000
-# Colour profiles of cameras and displays have 500 bytes to some 100 kB. A profile may also hold a
-# program (the element type "mpet" of ICC.1: a list of steps), and 3 kB can hold one that runs for
-# an hour.
-MAX_PROFILE_BYTES = 1024**2
+# A colour profile may hold a program (the element type "mpet" of ICC.1: a list of steps), and 3 kB
+# can hold one that runs for an hour.
 PROGRAM = b"mpet"
 
 EXTENSIONS = {
@@ -44,7 +42,6 @@ EXTENSIONS = {
     "GIF": (".gif",),
     "WEBP": (".webp",),
 }
-ORIENTATION = 0x0112
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -84,8 +81,8 @@ def check(upload: File) -> None:
     upload.seek(0)
     data = upload.read()
     upload.seek(0)
-    with _decoder, _opened(data) as image:
-        kind = _kind(image)
+    with _decoder, _opened(data) as (image, _):
+        kind = str(image.format)
         _check_name(upload.name or "", kind)
         if kind == "JPEG":
             # Decoding at an eighth of the size still reads every byte, and is fast enough to be
@@ -107,31 +104,33 @@ def renditions(original: bytes, sizes: tuple[int, ...]) -> Iterator[tuple[int, b
         BadImage: the original cannot be decoded.
     """
     largest = max(sizes)
-    with _opened(original) as image:
+    with _opened(original) as (image, orientation):
         # Twice the edge is enough for the resampling filter.
         image.draft("RGB", (largest * 2, largest * 2))
-        square = _upright_square(image, largest)
+        square = _upright_square(image, largest, TURNS.get(orientation))
     for size in sorted(sizes, reverse=True):
         yield size, _webp(square.resize((size, size), Image.Resampling.LANCZOS))
 
 
 @contextmanager
-def _opened(data: bytes) -> Iterator[Image.Image]:
+def _opened(data: bytes) -> Iterator[tuple[Image.Image, int]]:
     """Open the image in a file's content, after its numbers of pixels and parts were checked.
+
+    The decoder gets no metadata to read; EXIF's orientation comes beside the image.
 
     Any exception raised inside the context becomes a `BadImage`. So only decode there: the error of
     a storage, for example, would be reported as a broken picture.
     """
     try:
-        scans = containers.walk(data)
-        with Image.open(io.BytesIO(data), formats=list(EXTENSIONS)) as image:
-            _check_pixels(image, scans)
-            yield image
+        stripped = containers.strip(data)
+        with Image.open(io.BytesIO(stripped.data), formats=list(EXTENSIONS)) as image:
+            _check_pixels(image, stripped.scans)
+            yield image, stripped.orientation
     except (BadImage, MemoryError):
         raise
     except containers.OddContainer as error:
         raise BadImage("This file is built in an unusual way. Save it again and retry.") from error
-    except UnidentifiedImageError as error:
+    except (containers.UnknownContainer, UnidentifiedImageError) as error:
         raise BadImage("This is not a picture. Choose a JPEG, PNG, GIF or WebP file.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_many_pixels() from error
@@ -140,11 +139,6 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
     except Exception as error:
         logger.info("undecodable upload: %r", error)
         raise BadImage("This picture is damaged or incomplete. Choose another file.") from error
-
-
-def _kind(image: Image.Image) -> str:
-    # A JPEG with a second picture behind it, as many telephones write, opens as MPO.
-    return "JPEG" if image.format == "MPO" else str(image.format)
 
 
 def _check_name(name: str, kind: str) -> None:
@@ -158,7 +152,7 @@ def _check_name(name: str, kind: str) -> None:
 
 def _check_pixels(image: Image.Image, scans: int) -> None:
     pixels = image.width * image.height
-    limit = MAX_JPEG_PIXELS if _kind(image) == "JPEG" else MAX_PIXELS
+    limit = MAX_JPEG_PIXELS if image.format == "JPEG" else MAX_PIXELS
     if pixels > limit or max(image.size) > MAX_EDGE:
         raise _too_many_pixels()
     if scans > MAX_SCANS or scans * pixels > MAX_SCANNED_PIXELS:
@@ -172,25 +166,15 @@ def _too_many_pixels() -> BadImage:
     )
 
 
-def _upright_square(image: Image.Image, edge: int) -> Image.Image:
+def _upright_square(image: Image.Image, edge: int, turn: Image.Transpose | None) -> Image.Image:
     """The middle of the picture, ``edge`` pixels wide and high, in sRGB or sRGB with alpha."""
     profile = image.info.get("icc_profile")
-    turn = TURNS.get(_orientation(image))
     square = ImageOps.fit(_resizable(image), (edge, edge), Image.Resampling.LANCZOS)
     if turn is not None:  # turning the middle square is the same as turning the picture first
         square = square.transpose(turn)
-    if profile and len(profile) <= MAX_PROFILE_BYTES and PROGRAM not in profile:
+    if profile and len(profile) <= containers.MAX_PROFILE_BYTES and PROGRAM not in profile:
         square = _in_srgb(square, profile)
     return square.convert("RGBA" if square.mode in ("RGBA", "LA") else "RGB")
-
-
-def _orientation(image: Image.Image) -> int:
-    """EXIF's orientation: how the camera was held. 1, upright, if EXIF cannot be read."""
-    try:
-        return int(image.getexif().get(ORIENTATION, 1))
-    except Exception as error:  # parsers raise all kinds; nothing else in EXIF is needed
-        logger.info("unreadable EXIF: %r", error)
-        return 1
 
 
 def _resizable(image: Image.Image) -> Image.Image:

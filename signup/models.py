@@ -14,9 +14,11 @@ from django.db.models.functions import Lower
 from django.db.models.lookups import Exact
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from bgtasks import AsyncResult
 from bgtasks.exceptions import UnknownResult
+from signup.validators import no_invisible_letters
 
 EXPECTED = timedelta(seconds=20)
 USERNAME_TAKEN = "A user with that username already exists."
@@ -54,6 +56,16 @@ class Mail(StrEnum):
 class User(AbstractUser):
     objects = UserManager()  # type: ignore[misc]
 
+    # As Django has it, with one validator more. It holds for the signup, the admin and the shell's
+    # `createsuperuser`.
+    username = models.CharField(
+        _("username"),
+        max_length=150,
+        unique=True,
+        help_text=_("Required. 150 characters or fewer. Letters, digits and @/./+/-/_ only."),
+        validators=[AbstractUser.username_validator, no_invisible_letters],
+        error_messages={"unique": USERNAME_TAKEN},
+    )
     welcome_id = models.BigIntegerField(null=True, editable=False, help_text="Of its task.")
 
     class Meta(AbstractUser.Meta):

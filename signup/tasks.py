@@ -8,6 +8,10 @@ from bgtasks import background, set_progress
 from signup import files, images, mails, spreadsheets
 from signup.models import Avatar, Report, User, Work
 
+# Seconds. The largest picture that the form takes needs three. It is for files that nobody has
+# thought of: a decoder that they keep busy is ended, and holds up no other task for long.
+DECODING_TIMEOUT = 60
+
 
 @background
 def send_welcome_email(user_id: int) -> str:
@@ -31,7 +35,7 @@ def send_password_reset(email: str) -> None:
         form.save()
 
 
-@background
+@background(timeout=DECODING_TIMEOUT)
 def make_renditions(avatar_id: str) -> str:
     """Make an avatar's pictures from the upload, then remove the upload."""
     avatar = Avatar.objects.filter(pk=avatar_id, state=Avatar.State.PENDING).first()

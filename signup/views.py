@@ -6,6 +6,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import login
 from django.contrib.auth import views as auth
@@ -20,14 +21,14 @@ from django.forms import ModelForm
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
-from django.urls import reverse_lazy
+from django.urls import reverse, reverse_lazy
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.views.decorators.http import require_POST, require_safe
 from django.views.generic import CreateView, FormView
 from django_ratelimit.decorators import ratelimit
 
-from signup import files
+from signup import files, known_browsers, throttle
 from signup.forms import AvatarForm, QueuedPasswordResetForm, ReportForm, SignupForm
 from signup.models import USERNAME_TAKEN, Avatar, Report, User
 from signup.registration import UsernameTaken, register, replace_avatar
@@ -63,7 +64,9 @@ class SignupView(FormView):
             return self.form_invalid(form)
         login(self.request, user)
         messages.success(self.request, "User registered")
-        return super().form_valid(form)
+        response = super().form_valid(form)
+        known_browsers.remember(self.request, response, user)
+        return response
 
     def form_invalid(self, form: SignupForm) -> HttpResponse:
         form.focus_first_error()
@@ -196,6 +199,7 @@ async def _chunks(file: File) -> AsyncIterator[bytes]:
         await sync_to_async(file.close)()
 
 
+@method_decorator(throttle.password_change, name="post")
 class PasswordChangeView(auth.PasswordChangeView):
     template_name = "signup/password_form.html"
     success_url = reverse_lazy("account")
@@ -225,9 +229,40 @@ class PasswordResetView(auth.PasswordResetView):
 
 
 class PasswordResetConfirmView(auth.PasswordResetConfirmView):
+    """Django's view, which hands the link's token to the form's page by a cookie.
+
+    Django would keep it in the session, which is a row of the database that others may read. It is
+    there while Django's code runs, and is not saved.
+    """
+
     template_name = "signup/password_reset_confirm.html"
     success_url = reverse_lazy("login")
+    cookie = "password_reset"
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        before = request.COOKIES.get(self.cookie, "")
+        request.session[auth.INTERNAL_RESET_SESSION_TOKEN] = before
+        try:
+            response = super().dispatch(request, *args, **kwargs)
+        finally:
+            token = request.session.pop(auth.INTERNAL_RESET_SESSION_TOKEN, "")
+        path = reverse("password_reset_confirm", args=[kwargs["uidb64"], self.reset_url_token])
+        if not token:
+            response.delete_cookie(self.cookie, path=path, samesite="Lax")
+        elif token != before:
+            response.set_cookie(
+                self.cookie,
+                token,
+                path=path,
+                secure=settings.SESSION_COOKIE_SECURE,
+                httponly=True,
+                samesite="Lax",
+            )
+        return response
 
     def form_valid(self, form: Any) -> HttpResponse:
         messages.success(self.request, "Password changed. You can log in with it now.")
-        return super().form_valid(form)
+        response = super().form_valid(form)
+        # Whoever reads the account's mail is its owner, also while a stranger tries its name.
+        known_browsers.remember(self.request, response, form.user)
+        return response

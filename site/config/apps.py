@@ -4,6 +4,8 @@ from django.apps import AppConfig
 from django.core.management import call_command
 from django.db.models.signals import post_migrate
 
+from config.logs import mask_what_servers_log
+
 
 class SiteConfig(AppConfig):
     name = "config"
@@ -12,6 +14,7 @@ class SiteConfig(AppConfig):
     def ready(self) -> None:
         from config import checks  # noqa: F401  registers them
 
+        mask_what_servers_log()
         post_migrate.connect(create_cache_table, sender=self)
 
 

@@ -2,9 +2,12 @@
 
 import os
 
+from django.conf import settings
 from django.core.asgi import get_asgi_application
 
 from config.body_limit import BodyLimit
+from config.http_only import HttpOnly
+from config.in_turn import InTurn
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -12,4 +15,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 # slightly too large still reaches the form and gets its readable error there.
 MAX_BODY_BYTES = 25 * 1024 * 1024
 
-application = BodyLimit(get_asgi_application(), max_bytes=MAX_BODY_BYTES)
+application = HttpOnly(
+    BodyLimit(
+        InTurn(get_asgi_application(), at_once=settings.REQUESTS_AT_ONCE),
+        max_bytes=MAX_BODY_BYTES,
+    )
+)

@@ -1,4 +1,13 @@
+"""What the site's log leaves out: tracebacks of refusals, and the secrets in addresses."""
+
 import logging
+import re
+from typing import Any
+
+# Loggers of servers that write each request's address. They have handlers of their own.
+SERVERS = ["uvicorn.access", "gunicorn.access", "hypercorn.access", "django.server"]
+# The token in the link of a password reset. Until it is used, whoever reads it is let in.
+_TOKEN = re.compile(r"""(/password/reset/[^/\s]+/)(?!set-password\b)[^/\s?"']+""")
 
 
 class NoTracebackForRefusals(logging.Filter):
@@ -12,3 +21,29 @@ class NoTracebackForRefusals(logging.Filter):
         if record.name == "django.request" and record.levelno < logging.ERROR:
             record.exc_info = None
         return True
+
+
+class MaskedSecrets(logging.Filter):
+    """Masks the tokens of password resets in addresses."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg = _masked(record.msg)
+        if isinstance(record.args, tuple):
+            record.args = tuple(map(_masked, record.args))
+        elif isinstance(record.args, dict):
+            record.args = {name: _masked(value) for name, value in record.args.items()}
+        return True
+
+
+def _masked(value: Any) -> Any:
+    return _TOKEN.sub(r"\1***", value) if isinstance(value, str) else value
+
+
+def mask_what_servers_log() -> None:
+    """Mask secrets in the lines that a web server writes of each request.
+
+    It is not done by the setting LOGGING, which would take the loggers' own handlers away.
+    """
+    masked = MaskedSecrets()
+    for name in SERVERS:
+        logging.getLogger(name).addFilter(masked)

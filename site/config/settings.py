@@ -77,6 +77,7 @@ MIDDLEWARE = [
     "servestatic.middleware.ServeStaticMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "config.caching.private_pages",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -84,6 +85,10 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
 ]
+
+# How many requests that read, and how many that write, a web process handles at a time. Each has a
+# thread and a database connection. Further ones wait.
+REQUESTS_AT_ONCE = env.int("REQUESTS_AT_ONCE", default=10)
 
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
@@ -198,7 +203,7 @@ else:
 
 AUTH_USER_MODEL = "signup.User"
 PASSWORD_HASHERS = [
-    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "config.hashers.Argon2InTurn",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
 ]
 AUTH_PASSWORD_VALIDATORS = [
@@ -221,8 +226,12 @@ BGTASKS_GRACE = env.float("BGTASKS_GRACE", default=25.0)
 
 RATELIMIT_ENABLE = env.bool("RATELIMIT_ENABLE", default=True)
 RATELIMIT_IP_META_KEY = "config.network.client_ip"
+# Providers give a customer up to a /48, and so 65,536 networks of the size /64.
+RATELIMIT_IPV6_MASK = 48
 SIGNUP_RATE = env.str("SIGNUP_RATE", default="30/h")
 LOGIN_RATE = env.str("LOGIN_RATE", default="30/10m")
+LOGIN_NAME_RATE = env.str("LOGIN_NAME_RATE", default="50/h")
+PASSWORD_CHANGE_RATE = env.str("PASSWORD_CHANGE_RATE", default="20/h")
 PASSWORD_RESET_RATE = env.str("PASSWORD_RESET_RATE", default="10/h")
 UPLOAD_RATE = env.str("UPLOAD_RATE", default="30/h")
 
@@ -262,12 +271,21 @@ USE_TZ = True
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"brief": {"()": "config.logs.NoTracebackForRefusals"}},
+    "filters": {
+        "brief": {"()": "config.logs.NoTracebackForRefusals"},
+        "masked": {"()": "config.logs.MaskedSecrets"},
+    },
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["brief"]}
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": "line",
+            "filters": ["brief", "masked"],
+        }
     },
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
     # Django's logger has handlers of its own, which would repeat the lines of the root's.
-    "loggers": {"django": {"handlers": [], "propagate": True}},
+    # Pillow's debug level writes a line for each part of a picture, and whoever sends a picture can
+    # give it a great many.
+    "loggers": {"django": {"handlers": [], "propagate": True}, "PIL": {"level": "ERROR"}},
 }

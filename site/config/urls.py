@@ -9,12 +9,15 @@ from signup import throttle
 
 handler403 = "signup.throttle.forbidden"
 
+admin_password_change = admin.site.admin_view(admin.site.password_change, cacheable=True)
+
 urlpatterns = [
     path("", TemplateView.as_view(template_name="home.html"), name="home"),
     path("", include("signup.urls")),
     path("login/", throttle.login(auth.LoginView.as_view()), name="login"),
     path("logout/", auth.LogoutView.as_view(), name="logout"),
     path("admin/login/", throttle.login(admin.site.login)),
+    path("admin/password_change/", throttle.password_change(admin_password_change)),
     path("admin/", admin.site.urls),
     # Browsers ask for this if a page names no icon, as the pages of the admin do.
     path("favicon.ico", lambda _request: redirect(static("favicon.svg"))),

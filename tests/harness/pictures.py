@@ -52,17 +52,20 @@ def animation(kind: str) -> bytes:
     return encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=100)
 
 
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    checked = kind + content
+    return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+
 def bomb(width: int = 10_000, height: int = 6_000) -> bytes:
     """A PNG of sixty megapixels in a few kB: its pixels compress to next to nothing."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        checked = kind + data
-        return struct.pack(">I", len(data)) + checked + struct.pack(">I", zlib.crc32(checked))
-
     rows = zlib.compress(bytes((width // 8 + 1) * height), 9)
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IHDR", header)
+        + png_chunk(b"IDAT", rows)
+        + png_chunk(b"IEND", b"")
     )
 
 
@@ -87,11 +90,15 @@ def many_comments() -> bytes:
     return data[:size] + b"\x21\xfe" + b"\x01x" * 20_000 + b"\x00" + data[size:]
 
 
+def png_with(*chunks: bytes) -> bytes:
+    """A PNG with further chunks before its pixels."""
+    data = encoded(quarters(64, 64), "PNG")
+    return data[:33] + b"".join(chunks) + data[33:]
+
+
 def many_chunks() -> bytes:
     """A PNG of twenty thousand empty chunks."""
-    data = encoded(quarters(64, 64), "PNG")
-    empty = struct.pack(">I", 0) + b"teSt" + struct.pack(">I", zlib.crc32(b"teSt"))
-    return data[:33] + empty * 20_000 + data[33:]
+    return png_with(png_chunk(b"teSt", b"") * 20_000)
 
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'

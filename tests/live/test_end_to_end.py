@@ -62,11 +62,15 @@ def test_a_forgotten_password_is_reset_by_mail(site: LiveSite) -> None:
     assert visitor.submit("/password/reset/", email="cleo@example.com").status_code == 302
     mail = site.mailbox.next_to("cleo@example.com")
     [link] = re.findall(re.escape(site.url) + r"\S+", text_of(mail))
+    before = site.web.mark()
     form = visitor.get(link).headers["Location"]
+    logged = site.web.wait_for("GET /password/reset/", before)
+    assert "/***/" in logged
     new = "another-Long-77"
     assert visitor.submit(form, new_password1=new, new_password2=new).status_code == 302
     done = visitor.submit("/login/", username="cleo", password=new)
     assert done.headers["Location"] == "/account/"
+    assert link.split("/")[-2] not in site.web.output + site.worker.output
 
 
 def test_with_the_mail_server_down_a_signup_is_answered_and_the_mail_comes_later(
@@ -168,6 +172,20 @@ def test_static_files_are_served_compressed_and_for_good(site: LiveSite) -> None
     response = visitor.get(address)
     assert response.headers["Content-Encoding"] in ("gzip", "br", "zstd")
     assert "immutable" in response.headers["Cache-Control"]
+
+
+def test_a_websocket_is_refused_in_a_line_of_log(site: LiveSite) -> None:
+    before = site.web.mark()
+    handshake = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version": "13",
+    }
+    assert site.visitor().get("/ws", headers=handshake).status_code == 403
+    assert site.visitor().get("/healthz").status_code == 200
+    site.web.wait_for("/healthz", before)
+    assert "Traceback" not in site.web.output
 
 
 def test_a_file_somewhat_too_large_is_told_on_the_form(site: LiveSite) -> None:

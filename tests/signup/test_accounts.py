@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 from background_task.models import CompletedTask
+from django.apps import apps
+from django.contrib.sessions.models import Session
 from django.core import mail
 from django.core.files.base import ContentFile
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils import timezone
+from django.utils.http import urlsafe_base64_encode
 
 from bgtasks.models import Progress
 from signup.models import Avatar, User
@@ -24,6 +27,27 @@ pytestmark = pytest.mark.django_db
 def test_the_account_is_for_those_who_logged_in(client: Client) -> None:
     assert client.get("/account/").headers["Location"] == "/login/?next=/account/"
     assert client.get("/account/avatar/").status_code == 302
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/", "/account/", "/account/avatar/", "/account/welcome/", "/account/password/",
+        "/reports/", "/nope/", "/admin/",
+    ],
+)  # fmt: skip
+def test_what_somebody_sees_who_is_logged_in_is_stored_nowhere(
+    client: Client, user: User, address: str
+) -> None:
+    User.objects.update(is_staff=True, is_superuser=True)
+    client.force_login(user)
+    policy = client.get(address).headers["Cache-Control"]
+    assert {"no-store", "private"} <= set(policy.split(", "))
+
+
+@pytest.mark.parametrize("address", ["/", "/signup/", "/nope/"])
+def test_what_everybody_sees_may_be_stored(client: Client, address: str) -> None:
+    assert not client.get(address).has_header("Cache-Control")
 
 
 def test_without_a_picture_there_is_a_placeholder_and_no_polling(
@@ -159,6 +183,97 @@ def test_logins_are_throttled(client: Client, user: User, settings: Any, address
     assert [client.post(address, wrong).status_code for _ in range(2)] == [200, 429]
 
 
+def attempt(client: Client, name: str, password: str = "wrong", **more: Any) -> int:
+    return client.post("/login/", {"username": name, "password": password}, **more).status_code
+
+
+@pytest.fixture
+def one_a_name(settings: Any) -> None:
+    """The throttle, which lets each name be tried once an hour."""
+    settings.RATELIMIT_ENABLE = True
+    settings.LOGIN_NAME_RATE = "1/h"
+
+
+@pytest.mark.parametrize("again", ["zoe", "ZOE", " zoe ", "\uff5aoe"])
+def test_a_name_is_throttled_wherever_its_attempts_come_from(
+    user: User, one_a_name: None, again: str
+) -> None:
+    assert attempt(Client(), "zoe", REMOTE_ADDR="10.0.0.1") == 200
+    assert attempt(Client(), again, REMOTE_ADDR="10.0.0.2") == 429
+    assert attempt(Client(), "ben", REMOTE_ADDR="10.0.0.2") == 200
+
+
+def test_a_stranger_who_tries_a_name_does_not_shut_out_its_owner(
+    user: User, one_a_name: None
+) -> None:
+    owner, stranger = Client(), Client()
+    assert attempt(owner, "zoe", "quite-Long-99") == 302
+    owner.post("/logout/")
+    assert [attempt(stranger, "zoe") for _ in range(3)] == [429] * 3
+    assert attempt(owner, "zoe", "quite-Long-99") == 302
+
+
+def test_who_reads_the_accounts_mail_gets_in_while_a_stranger_tries_its_name(
+    client: Client, user: User, one_a_name: None
+) -> None:
+    assert [attempt(Client(), "zoe") for _ in range(2)] == [200, 429]
+    assert attempt(client, "zoe", "quite-Long-99") == 429
+    client.post("/password/reset/", {"email": "zoe@example.com"})
+    run_queued()
+    [link] = re.findall(r"http://testserver(/password/reset/\S+)", mail.outbox[0].body)
+    form = client.get(link, follow=True).redirect_chain[-1][0]
+    client.post(form, {"new_password1": "another-Long-77", "new_password2": "another-Long-77"})
+    assert attempt(client, "zoe", "another-Long-77") == 302
+
+
+def test_who_has_just_signed_up_is_known(client: Client, settings: Any, one_a_name: None) -> None:
+    fields = {"username": "Ada", "email": "", "password1": "quite-Long-99"}
+    client.post("/signup/", fields | {"password2": "quite-Long-99"})
+    client.post("/logout/")
+    assert [attempt(Client(), "ada") for _ in range(2)] == [200, 429]
+    assert attempt(client, "ada", "quite-Long-99") == 302
+
+
+@pytest.mark.parametrize("forged", ["mark zoe", "mark zoe:1:signature", "", ":"])
+def test_a_browser_is_known_by_our_signature_alone(
+    client: Client, user: User, one_a_name: None, forged: str
+) -> None:
+    client.cookies["known_browser"] = forged
+    assert [attempt(client, "zoe") for _ in range(2)] == [200, 429]
+
+
+def test_a_browser_is_known_for_its_own_name_only_and_is_throttled_too(
+    client: Client, user: User, one_a_name: None
+) -> None:
+    User.objects.create_user("ben", password="quite-Long-99")
+    assert attempt(client, "zoe", "quite-Long-99") == 302
+    client.post("/logout/")
+    assert [attempt(client, "ben") for _ in range(2)] == [200, 429]
+    assert [attempt(client, "zoe") for _ in range(2)] == [200, 429]
+
+
+@pytest.mark.parametrize("address", ["/account/password/", "/admin/password_change/"])
+def test_guesses_of_the_old_password_are_throttled_by_user(
+    client: Client, settings: Any, user: User, address: str
+) -> None:
+    settings.RATELIMIT_ENABLE = True
+    settings.PASSWORD_CHANGE_RATE = "1/h"
+    User.objects.update(is_staff=True)
+    client.force_login(user)
+    wrong = {"old_password": "wrong", "new_password1": "a", "new_password2": "a"}
+    assert [client.post(address, wrong).status_code for _ in range(2)] == [200, 429]
+    client.force_login(User.objects.create_user("ben", password="quite-Long-99", is_staff=True))
+    assert client.post(address, wrong).status_code == 200
+
+
+def test_all_networks_of_one_customer_are_one_address(user: User, settings: Any) -> None:
+    settings.RATELIMIT_ENABLE = True
+    settings.LOGIN_RATE = "1/h"
+    assert attempt(Client(), "zoe", REMOTE_ADDR="2001:db8:7:1::1") == 200
+    assert attempt(Client(), "zoe", REMOTE_ADDR="2001:db8:7:ffff::1") == 429
+    assert attempt(Client(), "zoe", REMOTE_ADDR="2001:db8:8:1::1") == 200
+
+
 def test_a_password_reset_does_the_same_for_every_address(
     client: Client, user: User, django_assert_num_queries: Any
 ) -> None:
@@ -186,16 +301,43 @@ def test_the_link_of_a_password_reset_works_once_and_stands_in_no_row(
     [sent] = mail.outbox
     [link] = re.findall(r"http://testserver(/password/reset/\S+)", sent.body)
     token = link.split("/")[-2]
-    assert all(token not in row.task_params for row in CompletedTask.objects.all())
     assert link in sent.alternatives[0].content
 
+    session = client.session
+    session["visited"] = "before"
+    session.save()
     form = client.get(link, follow=True)
+    assert "Choose a new password" in form.content.decode()
+    assert all(token not in row for row in all_rows())
     new = {"new_password1": "another-Long-77", "new_password2": "another-Long-77"}
     done = client.post(form.redirect_chain[-1][0], new, follow=True)
     assert "Password changed" in done.content.decode()
     assert client.login(username="zoe", password="another-Long-77")
     again = Client().get(link, follow=True)
     assert "This link does not work any more" in again.content.decode()
+
+
+def all_rows() -> list[str]:
+    """Every row of the database as text, and what the sessions' rows contain."""
+    rows = [str(row) for model in apps.get_models() for row in model._base_manager.values()]
+    return rows + [str(row.get_decoded()) for row in Session.objects.all()]
+
+
+def test_the_link_of_a_password_reset_lets_only_that_browser_in_and_only_for_that_user(
+    client: Client, user: User
+) -> None:
+    client.post("/password/reset/", {"email": "zoe@example.com"})
+    run_queued()
+    [link] = re.findall(r"http://testserver(/password/reset/\S+)", mail.outbox[0].body)
+    form = client.get(link).headers["Location"]
+    cookie = client.cookies["password_reset"]
+    assert (cookie["path"], cookie["httponly"], cookie["samesite"]) == (form, True, "Lax")
+    assert "does not work" in Client().get(form).content.decode()
+    ben = User.objects.create_user("ben", "ben@example.com", "quite-Long-99")
+    other = form.replace(
+        f"/{urlsafe_base64_encode(b'%d' % user.pk)}/", f"/{urlsafe_base64_encode(b'%d' % ben.pk)}/"
+    )
+    assert "does not work" in client.get(other).content.decode()
 
 
 def test_a_reset_mail_that_cannot_be_sent_is_tried_again(

@@ -6,9 +6,9 @@ import pytest
 from django.core.files.base import ContentFile
 from PIL import Image, ImageCms, ImageFile
 
-from signup import images
+from signup import containers, exif, images
 from signup.models import Avatar
-from tests.harness import pictures
+from tests.harness import metadata, pictures
 
 
 def rendered(data: bytes) -> dict[int, Image.Image]:
@@ -48,6 +48,84 @@ def test_an_honest_file_is_accepted_and_rewound(name: str, content: bytes) -> No
     upload = ContentFile(content, name)
     images.check(upload)
     assert upload.read() == content
+
+
+def file_name(data: bytes) -> str:
+    suffixes = {b"\xff\xd8": "jpg", b"\x89P": "png", b"GI": "gif", b"RI": "webp"}
+    return f"me.{suffixes[data[:2]]}"
+
+
+@pytest.mark.parametrize("case", metadata.WITH)
+def test_no_decoder_sees_what_pixels_do_not_need(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = metadata.WITH[case]
+    assert metadata.MARK in data
+    seen = []
+    unwatched = Image.open
+
+    def watched(file: io.BytesIO, **options: object) -> Image.Image:
+        seen.append(file.getvalue())
+        return unwatched(file, **options)
+
+    monkeypatch.setattr(Image, "open", watched)
+    images.check(ContentFile(data, file_name(data)))
+    list(images.renditions(data, (64,)))
+    assert len(seen) == 2
+    assert not any(metadata.MARK in each for each in seen)
+
+
+@pytest.mark.parametrize("case", [*metadata.WITH, "a scan before a comment"])
+def test_what_is_left_out_leaves_nothing_to_be_left_out(case: str) -> None:
+    data = metadata.WITH.get(case, metadata.SCAN_BEFORE_COMMENT)
+    stripped = containers.strip(data).data
+    assert containers.strip(stripped).data == stripped
+
+
+@pytest.mark.parametrize("case", metadata.BOMBS)
+def test_metadata_in_any_quantity_are_neither_read_nor_logged(
+    case: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def read(*args: object) -> None:
+        raise AssertionError("Pillow read EXIF")
+
+    monkeypatch.setattr(Image.Exif, "load", read)
+    caplog.set_level("INFO")
+    data = metadata.BOMBS[case]
+    images.check(ContentFile(data, file_name(data)))
+    assert is_near(rendered(data)[64].convert("RGB").getpixel((5, 5)), upper_left(case))
+    assert caplog.records == []
+
+
+def upper_left(case: str) -> tuple[int, ...]:
+    return (0, 0, 0) if case == "a webp of many frames" else pictures.RED
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("order", ["II", "MM"])
+def test_the_picture_is_turned_upright_by_exif_of_any_format(kind: str, order: str) -> None:
+    turned = Image.Exif()
+    turned.endian = "<" if order == "II" else ">"
+    turned[pictures.ORIENTATION] = 6
+    data = pictures.encoded(pictures.quarters(), kind, exif=turned.tobytes())
+    assert is_near(rendered(data)[64].convert("RGB").getpixel((5, 5)), pictures.BLUE)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"II",
+        b"II*\0\x08\0\0\0",
+        b"II*\0\xff\xff\xff\xff",
+        b"II*\0\x08\0\0\0\x05\0",
+        b"XX*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0",  # no byte order
+        b"II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x01\0\0\0\x06\0\0\0",  # a text
+        b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x09\0\0\0",  # no such way
+    ],
+)
+def test_exif_without_an_orientation_means_upright(data: bytes) -> None:
+    assert exif.orientation(data) == exif.orientation(b"Exif\0\0" + data) == exif.UPRIGHT
 
 
 def test_a_bomb_is_refused_by_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,10 +255,10 @@ def test_a_broken_profile_leaves_the_colours_alone() -> None:
 
 
 def test_exif_that_makes_no_sense_costs_nobody_a_picture() -> None:
-    exif = Image.Exif()
-    exif[pictures.ORIENTATION] = 6
-    exif[0x0131] = "wide"  # a text, which then becomes the tag of the width, a number
-    data = pictures.jpeg(exif=exif.tobytes().replace(b"\x01\x31\x00\x02", b"\x01\x00\x00\x02"))
+    odd = Image.Exif()
+    odd[pictures.ORIENTATION] = 6
+    odd[0x0131] = "wide"  # a text, which then becomes the tag of the width, a number
+    data = pictures.jpeg(exif=odd.tobytes().replace(b"\x01\x31\x00\x02", b"\x01\x00\x00\x02"))
     image = rendered(data)[64].convert("RGB")
     assert is_near(image.getpixel((5, 5)), pictures.BLUE)
 
@@ -191,7 +269,7 @@ def test_a_profile_that_holds_a_program_is_not_run(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(ImageCms, "profileToProfile", run)
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for profile in (srgb + b"mpet", srgb + bytes(images.MAX_PROFILE_BYTES)):
+    for profile in (srgb + b"mpet", srgb + bytes(containers.MAX_PROFILE_BYTES)):
         data = pictures.encoded(pictures.quarters(), "WEBP", icc_profile=profile)
         assert rendered(data)[64].size == (64, 64)
 

@@ -169,6 +169,7 @@ def test_a_download_is_the_file(client: Client, staff: User) -> None:
     client.force_login(staff)
     response = client.get(f"/reports/{report.pk}/download/")
     assert 'filename="signups_2026-03-01_2026-03-31.xlsx"' in response["Content-Disposition"]
+    assert "no-store" in response["Cache-Control"]
     assert b"".join(response).startswith(b"PK")
 
 
@@ -181,6 +182,7 @@ def test_under_asgi_a_download_is_streamed(staff: User) -> None:
     async def get() -> list[bytes]:
         response = await client.get(f"/reports/{report.pk}/download/")
         assert response.is_async
+        assert "no-store" in response["Cache-Control"]
         chunks = [chunk async for chunk in response]
         await sync_to_async(connections.close_all)()  # the test client keeps it open
         return chunks

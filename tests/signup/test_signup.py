@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
+import unicodedata
 from typing import Any
 
 import pytest
 from background_task.models import Task
+from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test import Client
@@ -75,6 +78,37 @@ def test_a_signup_with_an_avatar_stores_the_original_and_queues_its_renditions(
 def test_one_who_is_signed_in_is_sent_to_the_account(client: Client, user: User) -> None:
     client.force_login(user)
     assert client.get("/signup/").headers["Location"] == "/account/"
+
+
+INVISIBLE = ["\u115f", "\u1160", "\u3164", "\uffa0", "\U00013441", "\U00013442"]
+
+
+def test_every_letter_of_which_nothing_is_seen_is_known() -> None:
+    letters = (chr(code) for code in range(sys.maxunicode + 1) if chr(code).isalnum())
+    unseen = [c for c in letters if re.search("FILLER|BLANK|INVISIBLE", unicodedata.name(c, ""))]
+    assert len(unseen) >= 4
+    assert set(unseen) <= set(INVISIBLE)
+
+
+@pytest.mark.parametrize("character", INVISIBLE)
+@pytest.mark.parametrize("name", ["%s", "zo%se", "zoe%s", "%szoe"])
+def test_a_name_with_an_invisible_letter_is_refused_at_every_door(
+    client: Client, db: None, name: str, character: str
+) -> None:
+    name = name % character
+    signup = client.post("/signup/", form(username=name)).context["form"].errors
+    client.force_login(User.objects.create_superuser("boss"))
+    added = client.post("/admin/signup/user/add/", {"username": name})
+    with pytest.raises(ValidationError):
+        User._meta.get_field("username").clean(name, None)
+    assert "username" in signup
+    assert "username" in added.context["adminform"].form.errors
+    assert not User.objects.exclude(username="boss").exists()
+
+
+def test_a_refused_name_says_which_letter_cannot_be_seen(client: Client, db: None) -> None:
+    page = client.post("/signup/", form(username="zo\u3164e")).content.decode()
+    assert "invisible character (U+1160)" in page  # as its compatible form, by which names compare
 
 
 @pytest.mark.django_db

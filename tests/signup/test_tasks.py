@@ -16,6 +16,7 @@ from PIL import Image
 
 from bgtasks import AsyncResult
 from bgtasks.queue import progress
+from bgtasks.tasks import policies
 from signup import files, tasks
 from signup.models import Avatar, Report, User, Work
 from signup.registration import replace_avatar
@@ -182,6 +183,11 @@ def test_a_storage_that_fails_leaves_the_original_and_the_task(
     avatar.refresh_from_db()
     assert avatar.pending
     assert stored() == [files.original_name(avatar.pk)]
+
+
+def test_a_decoder_that_does_not_end_is_ended() -> None:
+    # That a worker ends what runs longer than its limit is tested with bgtasks.
+    assert policies.of(tasks.make_renditions.name).limit == tasks.DECODING_TIMEOUT
 
 
 def test_an_address_of_many_accounts_gets_a_few_mails_at_a_time(user: User) -> None:

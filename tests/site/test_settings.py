@@ -143,3 +143,19 @@ def test_deploy_check_warns_of_a_mail_server_that_nobody_named() -> None:
     without = {name: value for name, value in PRODUCTION.items() if name != "EMAIL_URL"}
     assert "site.W003" in manage("check", "--deploy", **without).stderr
     assert "site.W003" not in manage("check", "--deploy", **PRODUCTION).stderr
+
+
+DECODE_MANY_PARTS = """
+from django.core.files.base import ContentFile
+from signup import images
+from tests.harness import pictures
+palettes = pictures.png_chunk(b"PLTE", bytes(3)) * 3_000
+images.check(ContentFile(pictures.png_with(palettes), "me.png"))
+print("decoded")
+"""
+
+
+def test_a_picture_writes_no_line_of_log_for_each_of_its_parts() -> None:
+    done = manage("shell", "-v0", "-c", DECODE_MANY_PARTS, DEBUG="1", LOG_LEVEL="DEBUG")
+    assert done.stdout == "decoded\n"
+    assert len(done.stderr.splitlines()) < 100
