@@ -87,10 +87,12 @@ class Deployment:
         return self.rows("bgtasks_attempt")
 
     def hurry(self) -> None:
-        """Make what backs off ready now."""
+        """Make what backs off ready now, but for rows that a worker is writing at this moment."""
+        found = "SELECT id FROM background_task WHERE locked_by IS NULL AND attempts > 0"
+        if self.database.on_postgresql:  # to wait for several rows could be a deadlock
+            found += " FOR UPDATE SKIP LOCKED"
         self.database.query(
-            "UPDATE background_task SET run_at = '2000-01-01 00:00:00' "
-            "WHERE locked_by IS NULL AND attempts > 0"
+            f"UPDATE background_task SET run_at = '2000-01-01 00:00:00' WHERE id IN ({found})"
         )
 
     def ledger(self, *words: str) -> list[list[str]]:

@@ -205,7 +205,7 @@ def test_the_rows_of_the_living_stay_theirs() -> None:
 # --- the task table
 
 
-@pytest.mark.skipif(not ON_SQLITE, reason="PostgreSQL's columns have types")
+@pytest.mark.on_sqlite  # PostgreSQL's columns have types
 @pytest.mark.parametrize("column", ["attempts", "repeat", "last_error", "priority"])
 @pytest.mark.parametrize("odd", ["word", b"\xff", 1.5])
 def test_a_value_of_another_type_ends_neither_a_claim_nor_a_rescue(column: str, odd: Any) -> None:
