@@ -68,7 +68,7 @@ def test_a_row_can_be_saved_afterwards() -> None:
 
 
 def test_text_that_is_too_long_is_refused_and_not_cut() -> None:
-    with pytest.raises(exceptions.InvalidOption, match="queue .* has 300 characters"):
+    with pytest.raises(exceptions.InvalidOption, match=r"queue .* has 300 characters"):
         task.map([["a"]], queue="q" * 300)
     assert not Task.objects.exists()
 
