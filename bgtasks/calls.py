@@ -359,21 +359,20 @@ def _call_options(
     Returns:
         The time to run at, the action of the schedule, and the other options.
     """
-    name, where = proxy.name, f"a call of {proxy.name}"
-    schedule = columns.as_schedule(kwargs.pop("schedule", None), name).merge(proxy.schedule)
+    name, schedule = proxy.name, proxy.schedule
+    if (given := kwargs.pop("schedule", None)) is not None:
+        schedule = columns.as_schedule(given, name).merge(schedule)
     options = {name: kwargs.pop(name) for name in CALL_OPTIONS if name in kwargs}
+    if options:
+        columns.check_options(name, options)
+        creators.check(options.get("creator"), f"a call of {name}")
     if options.get("priority") is None:
         own = policies.of(name).priority if schedule._priority is None else schedule.priority
         options["priority"] = own
-    options["priority"] = columns.as_priority(f"priority of {where}", options["priority"])
     options.setdefault("queue", proxy.queue)
     options.setdefault("remove_existing_tasks", proxy.remove_existing_tasks)
-    for column in ("queue", "verbose_name"):
-        columns.check_text(options.get(column), where, column)
-    creators.check(options.get("creator"), where)
     run_at = aware(schedule.run_at, name, "schedule")
-    repeat_until = columns.as_moment(options.get("repeat_until"), where, "repeat_until")
-    options["repeat_until"] = aware(repeat_until, name, "repeat_until")
+    options["repeat_until"] = aware(options.get("repeat_until"), name, "repeat_until")
     return run_at, schedule.action, options
 
 

@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-from background_task.models import Task
-
 from bgtasks.logs import get_logger
 
 logger = get_logger(__name__)
@@ -64,22 +62,17 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_copy)
 
 
-def end_if_copied(pid: int, row: Task) -> None:
-    """End this process if it is a copy that has come back from a task's function.
+def end_copy(task: str) -> NoReturn:
+    """End this process, which is a copy that has come back from a task's function.
 
     Its worker runs the task on, and records what comes of it. If the copy went on, it would run and
-    record the rows of its worker once more.
+    record the rows of its worker once more. If an exception is being handled, the status is the one
+    that the interpreter would exit with.
 
     Args:
-        pid: the number of the process in which the function was called.
-        row: the task's row.
+        task: the task's row, for the log.
     """
-    if os.getpid() != pid:
-        end_copy(str(row), sys.exception())
-
-
-def end_copy(task: str, error: BaseException | None = None) -> NoReturn:
-    """End this process, which is a copy, with the status that ``sys.exit`` would give it."""
+    error = sys.exception()
     if isinstance(error, SystemExit) and isinstance(error.code, int | None):
         status = error.code or 0
     else:

@@ -80,7 +80,8 @@ def _run(run: Run, around: Surroundings) -> Ending:
         try:
             result = context.run(_call, run.function, args, kwargs, run.limit)
         finally:
-            copies.end_if_copied(pid, row)
+            if os.getpid() != pid:
+                copies.end_copy(str(row))
             leaks = around.leave()
         if leaks:
             raise LeakedTransaction(_complaint(row, leaks))
@@ -145,7 +146,8 @@ async def _run_coroutine(run: Run, cancellation: Cancellation) -> Ending:
         try:
             result = await _cancelled_in_time(run.function(*args, **kwargs), run.limit)
         finally:
-            copies.end_if_copied(pid, row)
+            if os.getpid() != pid:
+                copies.end_copy(str(row))
         ending = _succeeded(row, result)
     except asyncio.CancelledError as error:
         if cancellation.why:
@@ -247,12 +249,14 @@ def _call(
 
 
 async def _cancelled_in_time(result: Awaitable[Any], limit: float | None) -> Any:
-    """Await the result; after ``limit`` seconds, if there is a limit, cancel it.
+    """Await the result; after ``limit`` seconds, cancel it.
 
     Raises:
         TaskTimeout: it took longer than ``limit`` seconds.
     """
     with programs.killed_if_cancelled():
+        if limit is None:
+            return await result
         try:
             async with asyncio.timeout(limit) as timeout:
                 return await result

@@ -119,10 +119,11 @@ def load_call(text: str) -> tuple[Any, dict[str, Any]]:
         ValueError: the text is not a list of a list and a dict.
     """
     found = loads(text)
-    if not isinstance(found, list) or list(map(type, found)) != [list, dict]:
-        raise ValueError("it is not a list of a list and a dict")
-    args, kwargs = found
-    return args, kwargs
+    if type(found) is list and len(found) == 2:
+        args, kwargs = found
+        if type(args) is list and type(kwargs) is dict:
+            return args, kwargs
+    raise ValueError("it is not a list of a list and a dict")
 
 
 def _untagged(found: dict[str, Any]) -> Any:

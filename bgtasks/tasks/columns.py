@@ -82,6 +82,25 @@ def _delay_or_time(run_at: Any, where: str) -> Any:
         ) from None
 
 
+def check_options(name: str, options: dict[str, Any]) -> None:
+    """Check the options of a call that have a column, and convert them to what the column holds.
+
+    Args:
+        name: the task's name, for the error texts.
+        options: those that were given; changed in place. The creator is not checked here.
+
+    Raises:
+        InvalidOption: one of them makes no sense.
+    """
+    where = f"a call of {name}"
+    if options.get("priority") is not None:
+        options["priority"] = as_priority(f"priority of {where}", options["priority"])
+    for column in ("queue", "verbose_name"):
+        check_text(options.get(column), where, column)
+    if "repeat_until" in options:
+        options["repeat_until"] = as_moment(options["repeat_until"], where, "repeat_until")
+
+
 def as_priority(where: str, priority: Any) -> int:
     """A priority as the number that the column holds.
 
