@@ -1,4 +1,4 @@
-"""The signals of a task, those of django-background-tasks, and one of ours; see the docs."""
+"""The signals of a task, those of django-background-tasks, and two of ours; see the docs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from django.dispatch import Signal
 # Sent in each process that runs tasks, before its first one: after the fork, where threads that the
 # project has started before do not run. The sender is `bgtasks.worker.worker.Worker`.
 worker_started = Signal()
+# Sent in the same process when its last run has ended and is recorded, unless it is killed.
+worker_stopping = Signal()
 
 __all__ = [
     "task_created",
@@ -26,4 +28,5 @@ __all__ = [
     "task_started",
     "task_successful",
     "worker_started",
+    "worker_stopping",
 ]

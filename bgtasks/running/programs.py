@@ -15,7 +15,7 @@ from weakref import WeakSet
 
 from bgtasks.exceptions import TaskTimeout
 
-_started: ContextVar[list[asyncio.SubprocessTransport] | None] = ContextVar(
+_started: ContextVar[WeakSet[asyncio.SubprocessTransport] | None] = ContextVar(
     "_started", default=None
 )
 _watched: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
@@ -25,12 +25,12 @@ _watched: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 def killed_if_cancelled() -> Iterator[None]:
     """Kill the programs that were started within this context, if it is left by a cancellation."""
     _watch(asyncio.get_running_loop())
-    started: list[asyncio.SubprocessTransport] = []
+    started: WeakSet[asyncio.SubprocessTransport] = WeakSet()  # asyncio keeps those that run
     _started.set(started)
     try:
         yield
     except (asyncio.CancelledError, TaskTimeout):
-        for program in started:
+        for program in list(started):
             program.close()  # which kills it, if it has not ended
         raise
 
@@ -47,6 +47,8 @@ def _watch(loop: asyncio.AbstractEventLoop) -> None:
 
 async def _remembering(start: Callable[..., Any], *args: Any, **options: Any) -> Any:
     transport, protocol = await start(*args, **options)
-    if (started := _started.get()) is not None:
-        started.append(transport)
+    started = _started.get()
+    # One with a session of its own is to live on, as with a task in a thread.
+    if started is not None and not options.get("start_new_session"):
+        started.add(transport)
     return transport, protocol

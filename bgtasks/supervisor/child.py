@@ -45,6 +45,9 @@ SIGNALS = [
     if hasattr(signal, name)
 ]
 
+# What `os.waitid` says of a process that was stopped, and not ended.
+STOPS = {getattr(os, name) for name in ("CLD_STOPPED", "CLD_TRAPPED") if hasattr(os, name)}
+
 
 class Child:
     """A forked worker, as its parent sees it.
@@ -131,23 +134,18 @@ class Child:
         If it has ended, what its tasks have started is killed.
         """
         try:
-            if self._has_ended():
-                self._kill_group()
+            if hasattr(os, "waitid"):  # not on macOS before Python 3.13
+                options = os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+                found = os.waitid(os.P_PID, self.pid, options)
+                if found is None:
+                    return None
+                # Until it is waited for, nobody else has its number.
+                if found.si_code not in STOPS:
+                    self._kill_group()
             pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
         except ChildProcessError:  # other code of this process has waited for it
             return 0
         return status if pid else None
-
-    def _has_ended(self) -> bool:
-        """Whether it has ended and was not waited for: until then, nobody else has its number.
-
-        Raises:
-            ChildProcessError: it was waited for.
-        """
-        if not hasattr(os, "waitid"):  # macOS before Python 3.13
-            return False
-        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        return os.waitid(os.P_PID, self.pid, options) is not None
 
     def stop(self) -> None:
         """Ask it, once, to end as soon as its running tasks have ended."""

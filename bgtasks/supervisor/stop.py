@@ -14,6 +14,8 @@ TWICE, SAME_TWICE = 1.0, 0.1
 # The seconds that a worker has after the grace period to take back its rows and to leave. A slow
 # database needs them; one that has ceased to answer would need more at any rate.
 LEAVING = 5.0
+# The longest timer in seconds, a year. A grace period may be infinite, but no timer of the system.
+LONGEST_TIMER = 365 * 86400.0
 
 
 class Stop:
@@ -41,8 +43,8 @@ class Stop:
         if self.deadline is None:
             self._at, self._by = now, signum
             self.deadline = now + conf.grace()
-        elif now - self._at > (SAME_TWICE if signum == self._by else TWICE):
-            self.deadline = min(now, self.deadline)
-        else:
+        elif now < self.deadline and now - self._at > (SAME_TWICE if signum == self._by else TWICE):
+            self.deadline = now
+        else:  # a third signal puts nothing off
             return
-        signal.setitimer(signal.ITIMER_REAL, max(0.0, self.deadline - now) + LEAVING)
+        signal.setitimer(signal.ITIMER_REAL, min(self.deadline - now + LEAVING, LONGEST_TIMER))

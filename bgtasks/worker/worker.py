@@ -14,7 +14,7 @@ from collections.abc import Callable
 from bgtasks.logs import get_logger
 from bgtasks.queue import receivers
 from bgtasks.queue.claims import Claimant
-from bgtasks.signals import worker_started
+from bgtasks.signals import worker_started, worker_stopping
 from bgtasks.worker.bell import LoopBell
 from bgtasks.worker.claiming import Claiming
 from bgtasks.worker.event_loop import EventLoop
@@ -108,6 +108,7 @@ class Worker:
                 thread.join()
         keeper.join()
         self._loop.join()
+        receivers.send(worker_stopping, type(self))
         return not self._wakeup.orphaned
 
     def close(self) -> None:

@@ -133,8 +133,11 @@ def run_a_program_and_crash() -> None:
 
 
 @background
-async def await_a_program(key: object) -> None:
-    program = await asyncio.create_subprocess_exec(*PROGRAM)
+async def await_a_program(key: object, own_session: bool = False) -> None:
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    program = await asyncio.create_subprocess_exec(
+        *PROGRAM, start_new_session=own_session, **silent
+    )
     note("program", program.pid)
     await program.wait()
 

@@ -70,9 +70,10 @@ def test_a_program_ends_with_a_worker_whose_supervisor_was_killed(project: Deplo
     gone(program)
 
 
-def test_a_program_with_a_session_of_its_own_lives_on(project: Deployment) -> None:
+@pytest.mark.parametrize("task", ["run_a_program", "await_a_program"])
+def test_a_program_with_a_session_of_its_own_lives_on(project: Deployment, task: str) -> None:
     project.settings = {"BGTASKS_GRACE": 0.1}
-    worker, program = start(project, "run_a_program(1, own_session=True)")
+    worker, program = start(project, f"{task}(1, own_session=True)")
     worker.stop()
     assert state(program) == "S"
     os.kill(program, signal.SIGKILL)

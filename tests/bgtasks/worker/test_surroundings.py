@@ -34,10 +34,11 @@ def test_a_receiver_of_worker_started_starts_the_log_of_each_process(
     queued: Deployment, mode: list[str]
 ) -> None:
     queued.settings["RESTART_LOG"] = True
-    queued.run("tasks.refuse(1)")
+    queued.run("tasks.refuse.map(range(10))")
     output = queued.drain(*mode, MORE_APPS=APP)
     log = Path(queued.settings["QUEUED_LOG"]).read_text()
-    assert "Failing tests.bgtasks.project.policied.refuse" in log
+    assert log.count("Failing tests.bgtasks.project.policied.refuse") == 10
+    assert log.count("Traceback") == 10
     assert "Start a listener" not in log + output
 
 

@@ -2,18 +2,35 @@ from __future__ import annotations
 
 import logging
 import queue
+import time
 from logging.handlers import QueueHandler, QueueListener
 
 from django.apps import AppConfig
 from django.conf import settings
 
-from bgtasks.signals import worker_started
+from bgtasks.signals import worker_started, worker_stopping
 
 records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
 
 
+class Slow(logging.FileHandler):
+    """As one that sends each record over a network."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        time.sleep(0.02)
+        super().emit(record)
+
+
+listener = QueueListener(records, Slow(settings.QUEUED_LOG))
+
+
 def listen(**_: object) -> None:
-    QueueListener(records, logging.FileHandler(settings.QUEUED_LOG)).start()
+    listener._thread = None  # the one of before the fork does not run here
+    listener.start()
+
+
+def write_the_rest(**_: object) -> None:
+    listener.stop()
 
 
 class QueuedLog(AppConfig):
@@ -26,3 +43,4 @@ class QueuedLog(AppConfig):
         listen()
         if getattr(settings, "RESTART_LOG", False):
             worker_started.connect(listen)
+            worker_stopping.connect(write_the_rest)
