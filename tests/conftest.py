@@ -5,6 +5,7 @@ import os
 from collections.abc import Generator, Iterator
 from typing import Any
 
+import django
 import pytest
 from background_task.models import Task
 from background_task.tasks import tasks as registry
@@ -19,7 +20,11 @@ from tests.harness.site import LiveSite
 pytest_plugins = ["bgtasks.pytest_plugin"]
 # These bring databases of their own: with PostgreSQL they would be the same again.
 ON_SQLITE = ["bgtasks/test_wheel.py", "bgtasks/defects", "bgtasks/queue/test_sqlite.py"]
-collect_ignore = ON_SQLITE if settings.DATABASE == "postgresql" else []
+# The harness of these counts commits as PostgreSQL reports them, and its tasks need Django 6.
+ON_POSTGRESQL = ["bgtasks/due_work"]
+collect_ignore = ON_SQLITE if settings.DATABASE == "postgresql" else list(ON_POSTGRESQL)
+if django.VERSION < (6,):  # and with that, Python before 3.12
+    collect_ignore = [*collect_ignore, *ON_POSTGRESQL]
 
 # Fixtures that live as long as the process of the tests and take seconds to set up.
 SET_UP_ONCE = {"site", "wheel"}
@@ -55,10 +60,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     """With a failure of the live site, show what its processes said.
 
-    With REQUIRE_ALL=1, a skip is a failure.
+    With REQUIRE_ALL=1, a skip is a failure. A test that is expected to fail was run, and pytest
+    reports it as skipped all the same.
     """
     report = yield
-    if needs.REQUIRE_ALL and report.skipped:
+    if needs.REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped, which REQUIRE_ALL=1 forbids: {report.longrepr}"
     site = getattr(item, "funcargs", {}).get("site")
