@@ -38,12 +38,14 @@ CHANGEABLE = {"priority", "queue", "repeat", "repeat_until", "run_at", "verbose_
 
 
 def readonly_fields(self: Any, request: Any, obj: Any = None) -> list[str]:
-    """All fields but those of `CHANGEABLE`.
+    """All fields but those of `CHANGEABLE`, and those that the project's own class names.
 
     If the name or the arguments could be changed, whoever has the permission to change rows could
     run any task with any arguments.
     """
-    return [field.name for field in self.opts.fields if field.name not in CHANGEABLE]
+    ours = [field.name for field in self.opts.fields if field.name not in CHANGEABLE]
+    theirs = super(TaskAdmin, self).get_readonly_fields(request, obj)
+    return [*ours, *(name for name in theirs if name not in ours)]
 
 
 def nobody(self: Any, request: Any, obj: Any = None) -> bool:
@@ -63,21 +65,23 @@ NAMED = 20
 UNREADABLE = (ValueError, TypeError, AttributeError, ArithmeticError, DataError)
 
 
-def without_odd_rows(name: str) -> Any:
+def without_odd_rows(cls: type[admin.ModelAdmin], name: str) -> Any:
     """A view of an admin, which names the rows that cannot be read and shows the others.
 
     They are looked for only if the view fails, for that takes long in a large table.
 
     Args:
-        name: of the method of `ModelAdmin`.
+        cls: the class that gets the view. What comes after it in the order of the classes of an
+            admin is called: there may be a project's mixins.
+        name: of the view's method.
     """
 
     def view(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-        original = getattr(admin.ModelAdmin, name)
+        original = getattr(super(cls, self), name)
         saved = transaction.atomic if db.connection().in_atomic_block else nullcontext
         try:
             with saved():
-                return original(self, request, *args, **kwargs)
+                return original(request, *args, **kwargs)
         except UNREADABLE:
             if request.method != "GET" or not (found := db.odd_ids(self.model, NAMED)):
                 raise
@@ -88,26 +92,38 @@ def without_odd_rows(name: str) -> Any:
             )
             self.message_user(request, text, messages.ERROR, fail_silently=True)
             request.bgtasks_without_odd_rows = True
-            return original(self, request, *args, **kwargs)
+            return original(request, *args, **kwargs)
 
     return view
 
 
-def shown_rows(self: Any, request: Any) -> Any:
-    """The rows of an admin, without those that cannot be read if `without_odd_rows` says so."""
-    rows = admin.ModelAdmin.get_queryset(self, request)
-    if getattr(request, "bgtasks_without_odd_rows", False):
-        rows = rows.extra(where=[f"NOT COALESCE({db.has_odd_date(self.model)}, 1 = 0)"])  # noqa: S610
-    return rows
+def shown_rows(cls: type[admin.ModelAdmin]) -> Any:
+    """A ``get_queryset`` without the rows that cannot be read, if `without_odd_rows` says so.
+
+    Args:
+        cls: the class that gets it; see `without_odd_rows`.
+    """
+
+    def get_queryset(self: Any, request: Any) -> Any:
+        rows = super(cls, self).get_queryset(request)
+        if getattr(request, "bgtasks_without_odd_rows", False):
+            odd = db.has_odd_date(self.model)
+            rows = rows.extra(where=[f"NOT COALESCE({odd}, 1 = 0)"])  # noqa: S610
+        return rows
+
+    return get_queryset
 
 
-VIEWS = {name: without_odd_rows(name) for name in ("changelist_view", "changeform_view")}
+def names_odd_rows(cls: Any) -> Any:
+    """A class decorator: the admin names the rows that cannot be read, and shows the others."""
+    cls.get_queryset = shown_rows(cls)
+    for name in ("changelist_view", "changeform_view"):
+        setattr(cls, name, without_odd_rows(cls, name))
+    return cls
 
 
 for _admin in (TaskAdmin, CompletedTaskAdmin):
-    _admin.get_queryset = shown_rows
-    for _view_name, _view in VIEWS.items():
-        setattr(_admin, _view_name, _view)
+    names_odd_rows(_admin)
     _admin.list_display = [error if name == "has_error" else name for name in _admin.list_display]
 TaskAdmin.actions = [inc_priority, dec_priority]
 TaskAdmin.get_readonly_fields = readonly_fields
@@ -116,12 +132,9 @@ CompletedTaskAdmin.has_add_permission = nobody
 CompletedTaskAdmin.has_change_permission = nobody
 
 
+@names_odd_rows
 class ReadOnlyAdmin(admin.ModelAdmin):
     """The admin of a table that only bgtasks itself writes."""
-
-    changelist_view = VIEWS["changelist_view"]
-    changeform_view = VIEWS["changeform_view"]
-    get_queryset = shown_rows
 
     def has_add_permission(self, request: Any, obj: Any = None) -> bool:
         return False

@@ -62,6 +62,7 @@ class BgtasksConfig(AppConfig):
         registry.add_modules(*OWN_TASKS)
         checks.register_all()
         pre_migrate.connect(_drop_constraints, sender=self)
+        post_migrate.connect(_restore_fields, sender=self)
         post_migrate.connect(_restore_tables, sender=self)
 
 
@@ -70,6 +71,12 @@ def _drop_constraints(using: str, plan: Any = (), **_: Any) -> None:
 
     if router.allow_migrate(using, "bgtasks"):
         separate.drop_constraints(using, plan)
+
+
+def _restore_fields(**_: Any) -> None:
+    from bgtasks.queue import separate
+
+    separate.restore_fields()
 
 
 def _restore_tables(using: str, **_: Any) -> None:

@@ -193,7 +193,7 @@ def call_each(proxy: Any, *iterables: Iterable[Any], **kwargs: Any) -> list[Task
     try:
         rows = enqueue.insert_many(like, params)
     except DatabaseError as error:
-        _explain_missing_table(proxy.name, error)
+        _explain_not_migrated(proxy.name, error)
         raise
     for row in rows if signals.task_created.receivers else ():
         signals.task_created.send(sender=proxy.runner.__class__, task=row)
@@ -246,23 +246,23 @@ def _schedule(
             proxy.name, args, kwargs, run_at=run_at, action=action, **given, **more
         )
     except DatabaseError as error:
-        _explain_missing_table(proxy.name, error)
+        _explain_not_migrated(proxy.name, error)
         raise
     _run_if_eager(row)
     return row
 
 
-def _explain_missing_table(name: str, error: DatabaseError) -> None:
+def _explain_not_migrated(name: str, error: DatabaseError) -> None:
     """Say what to do if a call could not be enqueued because the database is not migrated.
 
     Raises:
         NoTable: that was the reason.
     """
-    if not database.is_missing_table(error):
+    if not database.is_not_migrated(error):
         return
     reason = str(error).partition("\n")[0]
     raise NoTable(
-        f"{name} is called, and the database has no table for that ({reason}). Run `manage.py "
+        f"{name} is called, and the database lacks a table or a column ({reason}). Run `manage.py "
         "migrate`. If the ready() of an app calls it, that runs before every command, `migrate` "
         'too: declare the task with @background(cron="...") instead, and no call is needed, or '
         "call it in a receiver of the signal post_migrate."

@@ -119,7 +119,7 @@ class NotMigrated(BgtasksError):
 
 
 class NoTable(NotMigrated, OperationalError, ProgrammingError):
-    """A call cannot be enqueued, as a table is not in the database.
+    """A call cannot be enqueued, as a table or a column is not in the database.
 
     It is also what the databases themselves raise, because projects catch that.
     """

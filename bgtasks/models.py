@@ -107,6 +107,10 @@ class Progress(models.Model):
     claim = models.CharField(  # noqa: DJ001
         max_length=64, null=True, help_text="What the row's locked_by was."
     )
+    # Such a version leaves the claim of an earlier report where it stands.
+    claim_of = models.DateTimeField(
+        null=True, help_text="The updated_at of what the claim was stored with."
+    )
 
     def __str__(self) -> str:
         return f"task {self.task_id}: {self.done} of {self.total or '?'}"
@@ -132,6 +136,10 @@ class UniqueKey(models.Model):
     # NULL and not "": what an older version of bgtasks has stored has no hash.
     task_hash = models.CharField(  # noqa: DJ001
         max_length=40, null=True, help_text="That of the row."
+    )
+    # Such a version takes a key and leaves the hash of an earlier row where it stands.
+    hash_of = models.BigIntegerField(
+        null=True, help_text="The nonce of the call that stored the hash."
     )
 
     def __str__(self) -> str:

@@ -17,7 +17,6 @@ from django.utils.encoding import force_bytes
 from bgtasks import conf
 from bgtasks.exceptions import CryptographyMissing, MailTooLarge, UnreadableMail
 from bgtasks.mail.message import rebuilt, written
-from bgtasks.queue.mails import FIRST_ID
 
 if TYPE_CHECKING:
     from cryptography.fernet import MultiFernet
@@ -67,7 +66,7 @@ def unseal(mail_id: int, body: str) -> tuple[EmailMessage, str | None]:
 
     Raises:
         CryptographyMissing: the package that decrypts mails is not installed.
-        UnreadableMail: none of the keys decrypts it, or it is the text of another row.
+        UnreadableMail: none of the keys decrypts it, or it was stored for another row.
     """
     from cryptography.fernet import InvalidToken
 
@@ -82,11 +81,17 @@ def unseal(mail_id: int, body: str) -> tuple[EmailMessage, str | None]:
             "restart the workers, before the task has had its last attempt."
         )
     mail = json.loads(text.decode(errors="surrogatepass"))
-    # Older versions stored no id with a mail. Their rows have ids below all of ours.
-    if mail.pop("id", mail_id if mail_id < FIRST_ID else None) != mail_id:
+    # Older versions store no id with a mail. During a deployment, and after going back to such a
+    # version, they store mails beside ours, and the database may give those ids above ours, so an
+    # id does not say which version has stored the mail. What a mail without an id gives up: who may
+    # write into the table can move it to another row, so that it is sent twice or in the place of
+    # another, as before. Nobody can take the id out of a mail that has one.
+    stored_as = mail.pop("id", mail_id)
+    if stored_as != mail_id:
         raise UnreadableMail(
-            f"Mail {mail_id} is not sent: what stands in its row was stored for another row, so "
-            "somebody has changed the table by hand. Delete the row, and send the mail again."
+            f"Mail {mail_id} is not sent: what stands in its row was stored for another row, of "
+            f"the id {stored_as}. Rows were given new ids, or the table was changed by hand. "
+            "Delete the row, and send the mail again if it is missing."
         )
     return rebuilt(mail), mail["mailer"]
 

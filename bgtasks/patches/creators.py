@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
 from django.db.models.fields.related_descriptors import ForwardManyToOneDescriptor
 
 from bgtasks.queue import creators
-from bgtasks.queue import database as db
 
 
 class Creator:
@@ -36,10 +36,30 @@ class Creator:
         if row.creator_content_type_id is None:
             return self._generic.__get__(row, model)
         if row.creator_object_id is None:
-            return creators.of(row)
-        if creators.apart(row._state.db or db.alias()):
-            return creators.elsewhere(row)
+            return self._kept(row, creators.of)
+        if creators.apart():
+            return self._kept(row, creators.elsewhere)
         return self._generic.__get__(row, model)
+
+    def _kept(self, row: Any, find: Any) -> Any:
+        """What was found or prefetched before, if the row still names it; else what is found now.
+
+        It stands where the generic foreign key keeps what it has found.
+        """
+        found = self._generic.get_cached_value(row, default=None)
+        if found is None or not creators.is_named(row, found):
+            found = find(row)
+            self._generic.set_cached_value(row, found)
+        return found
+
+    def get_prefetch_querysets(self, instances: Any, querysets: Any = None) -> Any:
+        """What Django's prefetch_related asks for."""
+        generic = self._generic
+        if creators.apart():
+            # Django would look for the content types in the database of the rows.
+            generic = copy(generic)
+            generic.get_content_type = _content_type
+        return generic.get_prefetch_querysets(instances, querysets)
 
     def __set__(self, row: Any, creator: Any) -> None:
         creators.check(creator, f"a row of {row.task_name or 'a task'}")
@@ -50,11 +70,19 @@ class Creator:
             self._generic.__set__(row, None)
             row.creator_content_type_id = ContentType.objects.get_for_model(creator).pk
             creators.set_pending(row, creator)
-        elif creators.apart(db.alias()):
+        elif creators.apart():
             row.creator_content_type_id = ContentType.objects.get_for_model(creator).pk
             row.creator_object_id = creator.pk
+            self._generic.set_cached_value(row, creator)
         else:
             self._generic.__set__(row, creator)
+
+
+def _content_type(using: Any = None, **about: Any) -> ContentType:
+    """``GenericForeignKey.get_content_type`` that looks in the database of the content types."""
+    if key := about.get("id"):
+        return ContentType.objects.get_for_id(key)
+    return ContentType.objects.get_for_model(about["model"])
 
 
 class CreatorContentType(ForwardManyToOneDescriptor):
@@ -66,6 +94,6 @@ class CreatorContentType(ForwardManyToOneDescriptor):
 
     def get_queryset(self, **hints: Any) -> Any:
         row = hints.get("instance")
-        if row is not None and creators.apart(row._state.db or db.alias()):
+        if row is not None and creators.apart():
             hints = {}
         return super().get_queryset(**hints)

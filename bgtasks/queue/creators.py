@@ -19,9 +19,13 @@ from bgtasks.models import Creator, Outcome
 from bgtasks.queue import database as db
 
 
-def apart(using: str) -> bool:
-    """Whether a database is not that of the content types: then no relation leads there."""
-    return router.db_for_write(ContentType) != using
+def apart() -> bool:
+    """Whether the task tables are written in another database than that of the content types.
+
+    Then no relation leads from a row to its creator. Which database a row was read from does not
+    matter: a replica has all tables.
+    """
+    return router.db_for_write(ContentType) != db.alias()
 
 
 def content_type_of(row: Task | CompletedTask) -> ContentType | None:
@@ -128,6 +132,14 @@ def _object(row: Task | CompletedTask, key: Any) -> Model | None:
         return None
     creator: Model | None = model._default_manager.filter(pk=key).first()
     return creator
+
+
+def is_named(row: Task | CompletedTask, creator: Model) -> bool:
+    """Whether the row's own columns name this object, or only its model if they have no key."""
+    if ContentType.objects.get_for_model(creator).pk != row.creator_content_type_id:
+        return False
+    key = row.creator_object_id
+    return key is None or bool(creator._meta.pk.to_python(key) == creator.pk)
 
 
 def created_by(rows: QuerySet[Any], creator: Model) -> QuerySet[Any]:

@@ -281,8 +281,11 @@ def _readable(text: bytes) -> str:
     return text.decode(errors="replace")
 
 
-# The SQLSTATEs of PostgreSQL's errors `lock_not_available` and `undefined_table`.
-_LOCK_TIMEOUT, _UNDEFINED_TABLE = "55P03", "42P01"
+# The SQLSTATEs of PostgreSQL's errors `lock_not_available`, `undefined_table` and
+# `undefined_column`; and what SQLite says in the place of the last two.
+_LOCK_TIMEOUT = "55P03"
+_UNDEFINED = {"42P01", "42703"}
+_NO_SUCH = ("no such table", "no such column", "has no column named")
 
 
 def is_lock_timeout(error: Exception) -> bool:
@@ -290,9 +293,9 @@ def is_lock_timeout(error: Exception) -> bool:
     return _sqlstate(error) == _LOCK_TIMEOUT
 
 
-def is_missing_table(error: Exception) -> bool:
-    """Whether a statement failed because a table is not there."""
-    return _sqlstate(error) == _UNDEFINED_TABLE or "no such table" in str(error)
+def is_not_migrated(error: Exception) -> bool:
+    """Whether a statement failed because a table or a column is not there."""
+    return _sqlstate(error) in _UNDEFINED or any(text in str(error) for text in _NO_SUCH)
 
 
 def _sqlstate(error: Exception) -> str | None:

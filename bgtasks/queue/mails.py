@@ -24,7 +24,8 @@ BATCH = 500
 STATEMENT = 4 * 1024 * 1024
 
 
-# The lowest id that `new_ids` gives. Older versions let the database count from 1.
+# The lowest id that `new_ids` gives, above all that the database has counted to from 1. On SQLite
+# the database counts on from the highest of ours, where an older version stores a mail after us.
 FIRST_ID = 2**61
 
 

@@ -46,7 +46,7 @@ def write(tasks: Sequence[CurrentTask]) -> None:
         list(rows.values()),
         update_conflicts=True,
         unique_fields=["task_id"],
-        update_fields=["attempt", "done", "total", "message", "updated_at", "claim"],
+        update_fields=["attempt", "done", "total", "message", "updated_at", "claim", "claim_of"],
     )
 
 
@@ -59,6 +59,7 @@ def _row(task: CurrentTask, report: Reported, now: datetime) -> Progress:
         message=db.storable(report.message),
         updated_at=now,
         claim=task.row.locked_by,
+        claim_of=now,
     )
 
 
@@ -79,7 +80,13 @@ _CLAIM = (
     "claim) END"
 )
 # If the task table was emptied, a new row may have the id of an older one. Its claim is another.
-_OF_ITS_LATEST_RUN = f"attempt = {_LATEST} AND (claim IS NULL OR claim = {_CLAIM})"
+# An older version of bgtasks, which may run beside this one, stores a report and leaves the claim
+# of an earlier one where it stands: that says nothing. (The number of the attempt would not show
+# it, for a run that was stopped is not counted.)
+_OF_ITS_LATEST_RUN = (
+    f"attempt = {_LATEST} AND (claim IS NULL OR claim_of IS NULL OR claim_of <> updated_at "
+    f"OR claim = {_CLAIM})"
+)
 
 
 def read(task_id: int) -> Reported | None:
@@ -101,8 +108,11 @@ def _reported(done: Any, total: Any, message: Any) -> Reported:
 
 def keep(task_id: int, claim: str) -> None:
     """Keep the progress of a row's latest run although another claim is about to take the row."""
-    sql = f"UPDATE {TABLE} SET claim = %s WHERE task_id = %s AND {_OF_ITS_LATEST_RUN}"
-    db.execute(sql, [claim, task_id])
+    db.execute(
+        f"UPDATE {TABLE} SET claim = %s, claim_of = updated_at "
+        f"WHERE task_id = %s AND {_OF_ITS_LATEST_RUN}",
+        [claim, task_id],
+    )
 
 
 def _in_event_loop() -> bool:

@@ -7,6 +7,10 @@ committed while it waited for the lock.
 
 The key's row also has the ``task_hash`` of the row that it names. If the task table was emptied and
 its ids began anew, the row of that id may be one of another call: then the key is free.
+
+An older version of bgtasks, which may run beside this one, takes a key with a new nonce and does
+not write the hash. So the hash counts only with the nonce with which it was stored. Where a key is
+passed on to the next run, both stay: that run is the same call, and has the same hash.
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ KEYS = UniqueKey._meta.db_table
 # The task_id that a key gets for a moment, if it existed when a statement began and was pruned
 # before the statement could lock it.
 NO_ID = 0
+# SQL for whether a key's hash is of the row that it names. NULL, as of an older version, is no.
+HASH_COUNTS = f"{KEYS}.hash_of = {KEYS}.nonce"
 
 
 def key_of(task_name: str, value: Any) -> str:
@@ -49,11 +55,12 @@ def take(key: str, row: Task) -> tuple[int, bool]:
         return task_id, True
     fresh, params = _fresh_id()
     gone = db.fetch(
-        f"UPDATE {KEYS} SET task_id = {fresh}, nonce = %s, taken_at = %s, task_hash = %s "
-        f"WHERE key = %s AND NOT EXISTS (SELECT 1 FROM {db.TASKS} WHERE id = {KEYS}.task_id "
-        f"AND CASE WHEN {KEYS}.task_hash IS NULL THEN {db.TASKS}.task_name = %s "
-        f"ELSE {db.TASKS}.task_hash = {KEYS}.task_hash END) RETURNING task_id",
-        [*params, mine, db.moment(timezone.now()), row.task_hash, key, row.task_name],
+        f"UPDATE {KEYS} SET task_id = {fresh}, nonce = %s, taken_at = %s, task_hash = %s, "
+        f"hash_of = %s WHERE key = %s "
+        f"AND NOT EXISTS (SELECT 1 FROM {db.TASKS} WHERE id = {KEYS}.task_id "
+        f"AND CASE WHEN {HASH_COUNTS} THEN {db.TASKS}.task_hash = {KEYS}.task_hash "
+        f"ELSE {db.TASKS}.task_name = %s END) RETURNING task_id",
+        [*params, mine, db.moment(timezone.now()), row.task_hash, mine, key, row.task_name],
     )
     return (gone[0][0], True) if gone else (task_id, False)
 
@@ -76,15 +83,16 @@ def _upsert(key: str, task_hash: str, nonce: int) -> tuple[int, int]:
             "nonce": "excluded.nonce",
             "taken_at": "excluded.taken_at",
             "task_hash": "excluded.task_hash",
+            "hash_of": "excluded.hash_of",
         }.items()
     )
     # A call whose key is taken must use up no id, for there may be very many of those.
     first = f"CASE WHEN EXISTS (SELECT 1 FROM {KEYS} WHERE key = %s) THEN {NO_ID} ELSE {fresh} END"
     ((task_id, kept),) = db.fetch(
-        f"INSERT INTO {KEYS} (key, task_id, nonce, taken_at, task_hash) "
-        f"SELECT %s, {first}, %s, %s, %s "
+        f"INSERT INTO {KEYS} (key, task_id, nonce, taken_at, task_hash, hash_of) "
+        f"SELECT %s, {first}, %s, %s, %s, %s "
         f"WHERE true ON CONFLICT (key) DO UPDATE SET {changes} RETURNING task_id, nonce",
-        [key, key, *params, nonce, db.moment(timezone.now()), task_hash, *params],
+        [key, key, *params, nonce, db.moment(timezone.now()), task_hash, nonce, *params],
     )
     return task_id, kept
 
@@ -93,7 +101,7 @@ def pass_on(row: Task, following: Task) -> None:
     """Give the key of a repeating row, if it has one, to the row of its next run."""
     db.execute(
         f"UPDATE {KEYS} SET task_id = %s WHERE task_id = %s "
-        "AND (task_hash IS NULL OR task_hash = %s)",
+        f"AND CASE WHEN {HASH_COUNTS} THEN task_hash = %s ELSE true END",
         [following.pk, row.pk, row.task_hash],
     )
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-from background_task.models import Task
-from background_task.tasks import tasks as registry
-from django.test import Client
+from typing import Any
 
+import pytest
+from background_task.admin import CompletedTaskAdmin, TaskAdmin
+from background_task.models import CompletedTask, Task
+from background_task.tasks import tasks as registry
+from django.contrib import admin
+from django.test import Client, RequestFactory
+
+from bgtasks.admin import OutcomeAdmin
 from bgtasks.models import Attempt, Outcome
 from signup.tasks import discard_files as task
 
@@ -49,3 +54,34 @@ def test_an_error_is_no_green_tick(staff: Client) -> None:
     successes = shown(staff, "background_task/completedtask/")
     assert '<td class="field-error">' in successes
     assert "icon-no" not in successes.split("field-error")[1].split("</td>")[0]
+
+
+class TenantAdmin(admin.ModelAdmin):
+    """A mixin of a project: whoever looks sees the rows of their tenant only, here none."""
+
+    readonly_fields = ("priority",)
+
+    def get_queryset(self, request: Any) -> Any:
+        return super().get_queryset(request).none()
+
+    def changelist_view(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        return "the mixin's list"
+
+    def changeform_view(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        return "the mixin's form"
+
+
+@pytest.mark.parametrize(
+    ("engine", "model"),
+    [(TaskAdmin, Task), (CompletedTaskAdmin, CompletedTask), (OutcomeAdmin, Outcome)],
+)
+def test_p10_mixins_of_a_projects_admin_are_asked(
+    engine: Any, model: Any, staff: Client, rf: RequestFactory
+) -> None:
+    mine = type("Mine", (engine, TenantAdmin), {})(model, admin.site)
+    request = rf.get("/")
+    assert engine(model, admin.site).get_queryset(request).exists()
+    assert not mine.get_queryset(request).exists()
+    assert mine.changelist_view(request) == "the mixin's list"
+    assert mine.changeform_view(request, "1") == "the mixin's form"
+    assert "priority" in mine.get_readonly_fields(request)

@@ -6,11 +6,13 @@ import json
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from bgtasks import exceptions
 from bgtasks.mail import encryption
+from bgtasks.models import Mail
 from bgtasks.queue import mails
-from tests.bgtasks.mail.helpers import shows
+from tests.bgtasks.mail.helpers import backend, in_database, shows
 from tests.bgtasks.project.mailing.messages import secret_mail
 from tests.harness.deployment import Deployment
 
@@ -53,16 +55,23 @@ def test_p10_a_body_that_was_moved_to_another_row_is_not_sent() -> None:
             encryption.unseal(row, body)
 
 
-def test_a_body_of_an_older_version_is_read_under_the_ids_of_that_time(
+@in_database
+def test_p9_mails_of_an_older_version_beside_ours_are_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    dumps = json.dumps
-    with monkeypatch.context() as patched:
-        patched.setattr(encryption.json, "dumps", without_id(dumps))
-        body = encryption.seal(1, secret_mail())
-    assert encryption.unseal(7, body)[0].subject == "Quarterly figures"
-    with pytest.raises(exceptions.UnreadableMail, match="for another row"):
-        encryption.unseal(next(mails.new_ids()), body)
+    """As while it runs beside ours during a deployment, or after going back to it."""
+
+    def store_by_older() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(encryption.json, "dumps", without_id(json.dumps))
+            body = encryption.seal(0, secret_mail())
+        Mail.objects.create(body=body, created_at=timezone.now())
+
+    store_by_older()
+    assert backend().send_messages([secret_mail()]) == 1
+    store_by_older()
+    found = [encryption.unseal(row.pk, row.body)[0] for row in Mail.objects.all()]
+    assert [message.subject for message in found] == ["Quarterly figures"] * 3
 
 
 def without_id(dumps: Any) -> Any:

@@ -121,6 +121,15 @@ def test_p8_a_unique_call_without_our_own_tables_names_cron(project: Deployment)
     assert "NoTable" in done.stderr.splitlines()[-1]
 
 
+def test_p8_a_unique_call_before_the_last_migration_names_migrate(project: Deployment) -> None:
+    assert project.manage("migrate", "bgtasks", "0003").returncode == 0
+    done = command(project, "tasks.refresh()")
+    last = done.stderr.splitlines()[-1]
+    assert "NoTable" in last
+    assert "lacks a table or a column" in last
+    assert "manage.py migrate" in last
+
+
 def test_p8_our_decorator_without_our_app_says_what_to_write(project: Deployment) -> None:
     more = {"ENGINE_APPS": "background_task", "IN_READY": "from bgtasks import background"}
     project.settings = {"INSTALLED_APPS": ["django.contrib.contenttypes", "background_task", EARLY]}

@@ -105,3 +105,75 @@ def test_a_process_that_only_checks_finds_nothing_missing(separated: Separated) 
     assert done.returncode == 0, done.stdout
     done = separated.manage("migrate", "bgtasks", "zero", "--database", "queue")
     assert done.returncode == 0, done.stderr
+
+
+COUNTED = """
+from contextlib import ExitStack, contextmanager
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
+@contextmanager
+def queries(most):
+    with ExitStack() as stack:
+        counts = [stack.enter_context(CaptureQueriesContext(c)) for c in connections.all()]
+        yield
+    made = [query["sql"] for count in counts for query in count]
+    assert len(made) <= most, made
+"""
+FOUND = f"""{CREATORS}{COUNTED}
+zoe = User.objects.create(username="zoe")
+for number in range(3):
+    tasks.work(number, creator=zoe)
+assert Task.objects.first().creator == zoe  # from now on the content type is known
+row = Task.objects.first()
+with queries(1):
+    assert row.creator == row.creator == zoe
+row.creator = other = User.objects.create(username="amy")
+with queries(0):
+    assert row.creator is other
+row.creator_object_id = zoe.pk
+assert row.creator == zoe
+with queries(2):
+    rows = list(Task.objects.prefetch_related("creator"))
+    assert [row.creator for row in rows] == [zoe] * 3
+"""
+
+
+def test_a_creator_in_the_other_database_is_looked_for_once(separated: Separated) -> None:
+    separated.run(FOUND)
+
+
+def test_a_creator_read_from_a_replica_is_looked_for_once(
+    deploy: Callable[..., Deployment],
+) -> None:
+    project = deploy()
+    project.run(FOUND, DJANGO_SETTINGS_MODULE="tests.bgtasks.project.replica")
+
+
+CONSTRAINTS = """
+from django.core.management import call_command
+from django.db import connections
+for using in ("queue", "default"):
+    call_command("migrate", database=using, verbosity=0)
+for using in ("queue", "default"):
+    with connections[using].cursor() as cursor:
+        for table in ("background_task", "background_task_completedtask"):
+            found = connections[using].introspection.get_constraints(cursor, table).values()
+            assert [c["foreign_key"] for c in found if c["foreign_key"]] == WANTED[using], using
+call_command("makemigrations", check=True, dry_run=True)
+"""
+TO_CONTENT_TYPES = [("django_content_type", "id")]
+
+
+@pytest.mark.parametrize("routed", [False, True])
+def test_p5_tables_have_their_constraint_where_the_content_types_are(
+    tmp_path: Path, routed: bool
+) -> None:
+    project = Separated(tmp_path)
+    try:
+        more = {} if routed else {"ROUTERS": ""}
+        wanted = {"default": TO_CONTENT_TYPES, "queue": TO_CONTENT_TYPES}
+        if routed:  # what is not made in a database has no constraint there either
+            wanted = {"default": [], "queue": []}
+        project.run(f"WANTED = {wanted!r}\n{CONSTRAINTS}", **more)
+    finally:
+        project.close()

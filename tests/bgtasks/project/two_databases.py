@@ -4,7 +4,7 @@ from tests.bgtasks.project.settings import *  # noqa: F403
 from tests.bgtasks.project.settings import DATABASES, env
 
 DATABASES["queue"] = {**DATABASES["default"], **env.db_url("QUEUE_URL")}
-DATABASE_ROUTERS = ["tests.bgtasks.project.two_databases.QueueRouter"]
+DATABASE_ROUTERS = env.list("ROUTERS", default=["tests.bgtasks.project.two_databases.QueueRouter"])
 
 
 class QueueRouter:

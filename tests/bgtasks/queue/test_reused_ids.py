@@ -84,11 +84,11 @@ def test_p2_a_key_that_names_the_row_of_another_call_is_taken(
 
 def test_a_key_of_an_older_version_is_believed_if_the_row_is_of_its_task() -> None:
     row = one("a")
-    UniqueKey.objects.update(task_hash=None)
+    UniqueKey.objects.update(task_hash=None, hash_of=None)
     assert one("a").pk == row.pk
     empty_the_table()
     plain()
-    UniqueKey.objects.update(task_hash=None)
+    UniqueKey.objects.update(task_hash=None, hash_of=None)
     assert one("a").pk != row.pk
 
 
@@ -99,6 +99,33 @@ def test_the_end_of_a_repeating_row_leaves_the_keys_of_others_alone() -> None:
     following = claim().row.create_repetition()
     assert one("a").pk != following.pk
     assert other("B").pk == following.pk
+
+
+def take_by_older(call: Callable[[], Task]) -> Task:
+    """A call by a version that writes no hash, and leaves that of an earlier row."""
+    before = UniqueKey.objects.values("task_hash", "hash_of").get()
+    row = call()
+    UniqueKey.objects.update(**before)
+    return row
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+@pytest.mark.parametrize("repeat", [0, 60])
+def test_p2_a_key_that_an_older_version_has_taken_beside_ours_is_taken(
+    deleted: bool, repeat: int
+) -> None:
+    first = other("a")
+    if deleted:
+        first.delete()
+    else:
+        assert outcomes.revoke(first.pk, terminate=False)
+    row = take_by_older(lambda: other("A", repeat=repeat))
+    assert row.pk != first.pk
+    if repeat:
+        running = claim().row
+        row = running.create_repetition()
+        running.delete()
+    assert (other("a").pk, Task.objects.count()) == (row.pk, 1)
 
 
 # --- the options of a call
@@ -176,6 +203,27 @@ def test_the_progress_of_a_revoked_task_is_still_shown(waits: bool) -> None:
         assert progress.read(row.pk) == (1, 2, "half")
     assert outcomes.revoke(row.pk, terminate=True)
     assert progress.read(row.pk) == (1, 2, "half")
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_the_progress_that_an_older_version_beside_ours_stores_is_shown(stopped: bool) -> None:
+    row = plain()
+    current = CurrentTask(claim().row)
+    current.set_progress(1, 2, "ours")
+    progress.write([current])
+    if stopped:
+        claims.release([current.row], timedelta(0))
+    else:
+        rescue.rescue(TOKEN, "its child died")
+    Task.objects.update(run_at=timezone.now())
+    later = claim(f"{TOKEN}1").row
+    assert (later.attempts, progress.read(row.pk)) == ((1, None) if stopped else (2, None))
+    Progress.objects.update(
+        attempt=later.attempts, done=2, message="theirs", updated_at=timezone.now()
+    )
+    assert progress.read(row.pk) == (2, 2, "theirs")
+    assert outcomes.revoke(row.pk, terminate=True)
+    assert progress.read(row.pk) == (2, 2, "theirs")
 
 
 def lose(times: int) -> Task:
