@@ -92,7 +92,7 @@ def strip(data: bytes) -> Stripped:
 
 
 def _strip_jpeg(data: bytes) -> Stripped:
-    kept, orientation, scans, tables = [b"\xff\xd8"], exif.UPRIGHT, 0, 0
+    kept, blocks, scans, tables = [b"\xff\xd8"], [], 0, 0
     for kind, segment, pixels in _jpeg_segments(data):
         if kind in _JPEG_TABLES:
             tables += len(segment)
@@ -101,7 +101,7 @@ def _strip_jpeg(data: bytes) -> Stripped:
         elif kind in _JPEG_APPS and segment.startswith(_JPEG_APPS[kind], 4):
             kept.append(segment)
         elif kind == _EXIF and segment.startswith(b"Exif\0\0", 4):
-            orientation = exif.orientation(segment[4:])
+            blocks.append(segment[4:])
         elif kind == _END:
             kept.append(segment)
         if tables > MAX_TABLE_BYTES:
@@ -110,7 +110,7 @@ def _strip_jpeg(data: bytes) -> Stripped:
             # Bytes that filled up to a segment would make a marker with what comes next, now that
             # the segment is left out.
             kept.append(pixels.rstrip(b"\xff"))
-    return Stripped(b"".join(kept), orientation, scans)
+    return Stripped(b"".join(kept), exif.orientation(*blocks), scans)
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
@@ -144,7 +144,7 @@ def _length(data: bytes, position: int) -> int:
 
 
 def _strip_png(data: bytes) -> Stripped:
-    kept, orientation, profiles = [_PNG_START], exif.UPRIGHT, 0
+    kept, blocks, profiles = [_PNG_START], [], 0
     for kind, chunk in _png_chunks(data):
         length = len(chunk) - 12
         if kind in _PNG_CHUNKS:
@@ -157,10 +157,10 @@ def _strip_png(data: bytes) -> Stripped:
             if profiles == 1 and length <= MAX_PROFILE_BYTES:
                 kept.append(chunk)
         elif kind == b"eXIf":
-            orientation = exif.orientation(chunk[8:-4])
+            blocks.append(chunk[8:-4])
         if kind == b"IEND":
             break
-    return Stripped(b"".join(kept), orientation)
+    return Stripped(b"".join(kept), exif.orientation(*blocks))
 
 
 def _strip_webp(data: bytes) -> Stripped:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any, cast
+from urllib.parse import quote
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -64,9 +65,7 @@ class SignupView(FormView):
             return self.form_invalid(form)
         login(self.request, user)
         messages.success(self.request, "User registered")
-        response = super().form_valid(form)
-        known_browsers.remember(self.request, response, user)
-        return response
+        return super().form_valid(form)
 
     def form_invalid(self, form: SignupForm) -> HttpResponse:
         form.focus_first_error()
@@ -247,6 +246,8 @@ class PasswordResetConfirmView(auth.PasswordResetConfirmView):
         finally:
             token = request.session.pop(auth.INTERNAL_RESET_SESSION_TOKEN, "")
         path = reverse("password_reset_confirm", args=[kwargs["uidb64"], self.reset_url_token])
+        # The visitor chose this part of the address. A semicolon in it would end the cookie's path.
+        path = quote(path, safe="/%")
         if not token:
             response.delete_cookie(self.cookie, path=path, samesite="Lax")
         elif token != before:

@@ -17,7 +17,11 @@ MAX_BODY_BYTES = 25 * 1024 * 1024
 
 application = HttpOnly(
     BodyLimit(
-        InTurn(get_asgi_application(), at_once=settings.REQUESTS_AT_ONCE),
+        InTurn(
+            get_asgi_application(),
+            at_once=settings.REQUESTS_AT_ONCE,
+            static=settings.STATIC_URL,
+        ),
         max_bytes=MAX_BODY_BYTES,
     )
 )

@@ -31,11 +31,18 @@ PAGE = """<!doctype html>
 
 
 class Refusal(NamedTuple):
-    """An answer to a body that is not taken: the status of HTTP, and two texts for the visitor."""
+    """An answer to a request that is not taken.
+
+    Attributes:
+        status: of HTTP.
+        title, advice: texts for the visitor.
+        retry_after: seconds; 0 if it would not help to wait.
+    """
 
     status: int
     title: str
     advice: str
+    retry_after: int = 0
 
 
 TOO_LARGE = Refusal(
@@ -52,6 +59,7 @@ TOO_MANY = Refusal(
     503,
     "Too many uploads arrive at this moment",
     "Go back and try again in a minute.",
+    retry_after=60,
 )
 
 
@@ -96,8 +104,8 @@ class BodyLimit:
         app: App,
         *,
         max_bytes: int,
-        patience: float = 30,
-        slowest: float = 32 * 1024,
+        patience: float = 60,
+        slowest: float = 8 * 1024,
         max_held: int = 256 * 1024**2,
         small: int = 64 * 1024,
     ) -> None:
@@ -163,6 +171,8 @@ async def refuse(refusal: Refusal, send: Send) -> None:
         (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),
     ]
+    if refusal.retry_after:
+        headers.append((b"retry-after", str(refusal.retry_after).encode()))
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

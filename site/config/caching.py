@@ -36,7 +36,9 @@ def private_pages(get_response: Handler) -> Handler:
 
 def _private(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
     # A session that nobody has read is not read here either: the response does not depend on it.
-    used = request.session.accessed and SESSION_KEY in request.session
+    # Nor is one whose reading has failed: this may be the event loop, which must not read.
+    session = request.session
+    used = session.accessed and "_session_cache" in vars(session) and SESSION_KEY in session
     if used and not response.has_header("Cache-Control"):
         add_never_cache_headers(response)
     return response

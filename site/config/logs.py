@@ -1,5 +1,6 @@
 """What the site's log leaves out: tracebacks of refusals, and the secrets in addresses."""
 
+import copy
 import logging
 import re
 from typing import Any
@@ -31,7 +32,10 @@ class MaskedSecrets(logging.Filter):
         if isinstance(record.args, tuple):
             record.args = tuple(map(_masked, record.args))
         elif isinstance(record.args, dict):
-            record.args = {name: _masked(value) for name, value in record.args.items()}
+            # A copy of the same class: gunicorn's gives "-" for a name that it lacks.
+            masked = copy.copy(record.args)
+            masked.update({name: _masked(value) for name, value in record.args.items()})
+            record.args = masked
         return True
 
 

@@ -81,6 +81,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "signup.known_browsers.known_browsers",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -89,6 +90,11 @@ MIDDLEWARE = [
 # How many requests that read, and how many that write, a web process handles at a time. Each has a
 # thread and a database connection. Further ones wait.
 REQUESTS_AT_ONCE = env.int("REQUESTS_AT_ONCE", default=10)
+if REQUESTS_AT_ONCE < 1:
+    raise ImproperlyConfigured(
+        f"REQUESTS_AT_ONCE is {REQUESTS_AT_ONCE}, so that every request would wait for ever. "
+        "Set it to 1 or more, or leave it out: then it is 10."
+    )
 
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
@@ -154,7 +160,7 @@ else:
             # As long as the longest window of a throttle, because each count renews the expiry.
             "TIMEOUT": 60 * 60,
             # If there are more, Django deletes a third of them, also counts that are in use.
-            "OPTIONS": {"MAX_ENTRIES": 10_000},
+            "OPTIONS": {"MAX_ENTRIES": 100_000},
         }
     }
 
@@ -231,6 +237,7 @@ RATELIMIT_IPV6_MASK = 48
 SIGNUP_RATE = env.str("SIGNUP_RATE", default="30/h")
 LOGIN_RATE = env.str("LOGIN_RATE", default="30/10m")
 LOGIN_NAME_RATE = env.str("LOGIN_NAME_RATE", default="50/h")
+LOGIN_NO_EMAIL_RATE = env.str("LOGIN_NO_EMAIL_RATE", default="5/h")
 PASSWORD_CHANGE_RATE = env.str("PASSWORD_CHANGE_RATE", default="20/h")
 PASSWORD_RESET_RATE = env.str("PASSWORD_RESET_RATE", default="10/h")
 UPLOAD_RATE = env.str("UPLOAD_RATE", default="30/h")

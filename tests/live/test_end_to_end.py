@@ -40,6 +40,16 @@ def test_a_signup_is_answered_and_its_mail_arrives_in_two_parts(site: LiveSite) 
     assert f"{site.url}/account/" in text_of(mail)
 
 
+@pytest.mark.parametrize("name", ["\u0438\u0440\u0438\u043d\u0430", "\u674e"])
+def test_a_name_of_any_letters_signs_up_and_logs_in(site: LiveSite, name: str) -> None:
+    visitor = site.visitor()
+    assert visitor.sign_up(name, email="").headers["Location"] == "/account/"
+    assert name in visitor.get("/account/").text
+    returning = site.visitor()
+    assert returning.log_in(name).headers["Location"] == "/account/"
+    assert "known_browser" in returning.cookies
+
+
 def test_an_avatar_is_rendered_served_and_its_original_removed(site: LiveSite) -> None:
     visitor = site.visitor()
     before = site.worker.mark()

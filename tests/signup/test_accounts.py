@@ -3,10 +3,12 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 from background_task.models import CompletedTask
 from django.apps import apps
+from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.sessions.models import Session
 from django.core import mail
 from django.core.files.base import ContentFile
@@ -227,14 +229,14 @@ def test_who_reads_the_accounts_mail_gets_in_while_a_stranger_tries_its_name(
 
 
 def test_who_has_just_signed_up_is_known(client: Client, settings: Any, one_a_name: None) -> None:
-    fields = {"username": "Ada", "email": "", "password1": "quite-Long-99"}
+    fields = {"username": "Ada", "email": "a@example.com", "password1": "quite-Long-99"}
     client.post("/signup/", fields | {"password2": "quite-Long-99"})
     client.post("/logout/")
     assert [attempt(Client(), "ada") for _ in range(2)] == [200, 429]
     assert attempt(client, "ada", "quite-Long-99") == 302
 
 
-@pytest.mark.parametrize("forged", ["mark zoe", "mark zoe:1:signature", "", ":"])
+@pytest.mark.parametrize("forged", ["mark 1 0", "mark zoe:1:signature", "", ":"])
 def test_a_browser_is_known_by_our_signature_alone(
     client: Client, user: User, one_a_name: None, forged: str
 ) -> None:
@@ -242,10 +244,152 @@ def test_a_browser_is_known_by_our_signature_alone(
     assert [attempt(client, "zoe") for _ in range(2)] == [200, 429]
 
 
+# Letters whose lower case is another one in Python than in PostgreSQL or SQLite, or two letters.
+@pytest.mark.parametrize(
+    "name", ["zoe", "\u0130da", "ida", "\u212aai", "Stra\u1e9ee", "\u0438\u0440"]
+)
+def test_every_spelling_by_which_a_name_logs_in_is_throttled_as_one(
+    user: User, one_a_name: None, name: str
+) -> None:
+    User.objects.exclude(pk=user.pk).delete()
+    owner = User.objects.named(name).first() or User.objects.create_user(
+        normalize("NFKC", name), "owner@example.com", "quite-Long-99"
+    )
+    spellings = {name, name.upper(), name.lower(), name.swapcase(), name.replace("i", "\u0130")}
+    lets_in = [each for each in spellings if authenticates(each, owner)]
+    assert lets_in
+    codes = [attempt(Client(), each) for each in [*lets_in, *lets_in]]
+    assert codes == [200] + [429] * (len(codes) - 1)
+
+
+def authenticates(name: str, user: User) -> bool:
+    form = AuthenticationForm(data={"username": name, "password": "quite-Long-99"})
+    return form.is_valid() and form.get_user() == user
+
+
+@pytest.mark.parametrize("name", ["nobody", "", "z\0oe", "z" * 200])
+def test_a_name_of_nobody_is_not_counted(user: User, one_a_name: None, name: str) -> None:
+    assert [attempt(Client(), name) for _ in range(3)] == [200] * 3
+    assert attempt(Client(), "zoe") == 200
+
+
+@pytest.mark.parametrize("name", ["\u0438\u0440\u0438\u043d\u0430", "\u674e", "zo\u00eb", "zoe"])
+def test_cookies_are_of_letters_that_a_header_can_hold(client: Client, name: str) -> None:
+    def cookies_of(response: Any) -> list[str]:
+        for cookie in response.cookies.values():
+            cookie.output().encode("ascii")
+        return list(response.cookies)
+
+    password = {"password1": "quite-Long-99", "password2": "quite-Long-99"}
+    fields = {"username": name, "email": "me@example.com"} | password
+    assert "known_browser" in cookies_of(client.post("/signup/", fields))
+    client.post("/logout/")
+    credentials = {"username": name, "password": "quite-Long-99"}
+    assert "known_browser" in cookies_of(client.post("/login/", credentials))
+    assert "known_browser" not in cookies_of(client.get("/account/"))
+    new = {"new_password1": "another-Long-77", "new_password2": "another-Long-77"}
+    change = {"old_password": "quite-Long-99"} | new
+    assert "known_browser" in cookies_of(client.post("/account/password/", change))
+    run_queued()
+    client.post("/logout/")
+    client.post("/password/reset/", {"email": "me@example.com"})
+    run_queued()
+    [link] = re.findall(r"http://testserver(/password/reset/\S+)", mail.outbox[-1].body)
+    opened = client.get(link)
+    assert "password_reset" in cookies_of(opened)
+    assert "known_browser" in cookies_of(client.post(opened.headers["Location"], new))
+
+
+def test_who_is_logged_in_already_becomes_known_by_any_page(
+    client: Client, user: User, one_a_name: None
+) -> None:
+    client.force_login(user)
+    assert "known_browser" in client.get("/").cookies
+    assert "known_browser" not in client.get("/").cookies
+    client.post("/logout/")
+    assert [attempt(Client(), "zoe") for _ in range(2)] == [200, 429]
+    assert attempt(client, "zoe", "quite-Long-99") == 302
+
+
+@pytest.mark.parametrize("address", ["/", "/login/", "/signup/", "/nope/"])
+def test_who_is_not_logged_in_becomes_not_known(client: Client, user: User, address: str) -> None:
+    assert "known_browser" not in client.get(address).cookies
+
+
+def test_a_change_of_the_password_ends_what_was_known_before_and_keeps_this_browser(
+    client: Client, user: User, one_a_name: None
+) -> None:
+    other = Client()
+    for each in (client, other):
+        each.force_login(user)
+        each.get("/")
+    new = {"new_password1": "another-Long-77", "new_password2": "another-Long-77"}
+    client.post("/account/password/", {"old_password": "quite-Long-99"} | new)
+    client.post("/logout/")
+    assert attempt(other, "zoe") == 200
+    assert attempt(Client(), "zoe") == 429, "the other browser was counted as a stranger"
+    assert attempt(client, "zoe", "another-Long-77") == 302
+
+
+def test_who_is_logged_in_gets_no_further_tries_by_deleting_the_cookie(
+    client: Client, user: User, one_a_name: None
+) -> None:
+    client.force_login(user)
+    client.get("/")
+    first = client.cookies["known_browser"].value.split(" ")[0]
+    del client.cookies["known_browser"]
+    client.get("/")
+    assert client.cookies["known_browser"].value.split(" ")[0] == first
+
+
+def test_the_owner_of_an_account_without_an_address_gets_in_slowly(
+    user: User, one_a_name: None, settings: Any
+) -> None:
+    settings.LOGIN_NO_EMAIL_RATE = "2/h"
+    User.objects.update(email="")
+    assert attempt(Client(), "zoe", REMOTE_ADDR="10.0.0.1") == 200
+    stranger = [attempt(Client(), "zoe", REMOTE_ADDR="10.0.0.1") for _ in range(4)]
+    assert stranger == [200, 200, 429, 429]
+    assert attempt(Client(), "zoe", "quite-Long-99", REMOTE_ADDR="10.0.0.2") == 302
+
+
+def test_a_name_and_an_address_are_counted_for_each_name(user: User, one_a_name: None) -> None:
+    User.objects.create_user("ben", password="quite-Long-99")
+    User.objects.update(email="")
+    assert [attempt(Client(), "zoe") for _ in range(7)] == [200] * 6 + [429]
+    assert [attempt(Client(), "ben") for _ in range(7)] == [200] * 6 + [429]
+
+
+@pytest.mark.parametrize(
+    ("address", "rate", "log_in", "link"),
+    [
+        ("/login/", "LOGIN_RATE", True, True),
+        ("/admin/login/", "LOGIN_RATE", True, True),
+        ("/password/reset/", "PASSWORD_RESET_RATE", False, True),
+        ("/signup/", "SIGNUP_RATE", False, False),
+    ],
+)
+def test_who_is_throttled_reads_what_else_lets_them_in(
+    client: Client, user: User, settings: Any, address: str, rate: str, log_in: bool, link: bool
+) -> None:
+    settings.RATELIMIT_ENABLE = True
+    setattr(settings, rate, "0/h")
+    response = client.post(address, {"username": "zoe", "password": "a", "email": "a@example.com"})
+    page = response.content.decode()
+    assert response.status_code == 429
+    assert ("somebody else try to log in" in page) is log_in
+    assert ("got one that you did not ask for" in page) is link
+
+
+def test_a_strange_address_of_a_reset_adds_nothing_to_its_cookie(client: Client) -> None:
+    response = client.get("/password/reset/a;Domain=example.com/set-password/")
+    assert response.cookies["password_reset"]["path"].count(";") == 0
+
+
 def test_a_browser_is_known_for_its_own_name_only_and_is_throttled_too(
     client: Client, user: User, one_a_name: None
 ) -> None:
-    User.objects.create_user("ben", password="quite-Long-99")
+    User.objects.create_user("ben", "ben@example.com", "quite-Long-99")
     assert attempt(client, "zoe", "quite-Long-99") == 302
     client.post("/logout/")
     assert [attempt(client, "ben") for _ in range(2)] == [200, 429]

@@ -111,6 +111,37 @@ def test_the_picture_is_turned_upright_by_exif_of_any_format(kind: str, order: s
     assert is_near(rendered(data)[64].convert("RGB").getpixel((5, 5)), pictures.BLUE)
 
 
+TURNED = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+OTHERWISE = TURNED.replace(b"\x06", b"\x03")
+WITHOUT = TURNED.replace(b"\x12\x01", b"\x0f\x01")
+
+
+@pytest.mark.parametrize(
+    ("blocks", "expected"),
+    [
+        ([TURNED, b"the rest of a long block"], 6),
+        ([TURNED, WITHOUT], 6),
+        ([WITHOUT, TURNED], 6),
+        ([b"", TURNED, OTHERWISE], 6),
+        ([WITHOUT, WITHOUT], 1),
+        ([b""] * exif.MAX_BLOCKS + [TURNED], 1),
+    ],
+)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_the_first_orientation_counts_of_exif_in_several_parts(
+    kind: str, blocks: list[bytes], expected: int
+) -> None:
+    if kind == "PNG":
+        data = pictures.png_with(*(pictures.png_chunk(b"eXIf", block) for block in blocks))
+    else:
+        payloads = [b"Exif\0\0" + block for block in blocks]
+        segments = [
+            b"\xff\xe1" + (len(payload) + 2).to_bytes(2, "big") + payload for payload in payloads
+        ]
+        data = b"\xff\xd8" + b"".join(segments) + pictures.jpeg()[2:]
+    assert containers.strip(data).orientation == expected
+
+
 @pytest.mark.parametrize(
     "data",
     [

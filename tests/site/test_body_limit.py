@@ -150,6 +150,16 @@ def test_a_body_that_arrives_steadily_has_the_time_it_needs_and_others_have_not(
     assert round(deadline.at) == given_up_at
 
 
+def test_the_largest_picture_of_a_slow_phone_has_the_time_it_needs() -> None:
+    limit = application.app
+    assert isinstance(limit, BodyLimit)
+    deadline = Deadline(0, limit.patience, limit.slowest)
+    for second in range(10 * 1024**2 // 8192):
+        assert second < deadline.at
+        deadline.put_off(second, 8192)
+    assert deadline.at - second == 60
+
+
 def test_a_request_whose_body_has_arrived_is_not_hurried() -> None:
     async def thinks(scope: Any, receive: Any, send: Any) -> None:
         assert (await receive())["body"] == b"1"

@@ -3,16 +3,19 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from config.in_turn import InTurn
 
 
 class Crowd:
     """An application whose requests wait until they are let go, behind the middleware."""
 
-    def __init__(self, at_once: int = 1) -> None:
+    def __init__(self, at_once: int = 1, root_path: str = "", **options: Any) -> None:
         self.inside: list[str] = []
         self.let_go = asyncio.Event()
-        self.app = InTurn(self.handle, at_once=at_once)
+        self.root_path = root_path
+        self.app = InTurn(self.handle, at_once=at_once, **options)
 
     async def handle(self, scope: Any, receive: Any, send: Any) -> None:
         while (message := await receive()).get("more_body"):
@@ -36,7 +39,7 @@ class Crowd:
         async def ignore(message: Any) -> None:
             pass
 
-        scope = {"type": "http", "method": method, "path": path}
+        scope = {"type": "http", "method": method, "path": path, "root_path": self.root_path}
         task = asyncio.create_task(self.app(scope, messages.get, send or ignore))
         await self.settle()
         return task
@@ -66,6 +69,61 @@ def test_pages_do_not_wait_behind_forms() -> None:
         assert crowd.inside == ["/login/0", "/"]
         crowd.let_go.set()
         await asyncio.gather(*tasks)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/static/site.css"])
+@pytest.mark.parametrize("root_path", ["", "/below"])
+def test_the_health_check_and_static_files_wait_behind_no_page(path: str, root_path: str) -> None:
+    async def scenario() -> None:
+        crowd = Crowd(root_path=root_path)
+        tasks = [await crowd.request(f"{root_path}/{number}") for number in range(3)]
+        tasks += [await crowd.request(root_path + path)]
+        assert crowd.inside == [f"{root_path}/0", root_path + path]
+        crowd.let_go.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_who_has_waited_too_long_is_asked_to_come_back(method: str) -> None:
+    async def scenario() -> None:
+        sent: list[Any] = []
+
+        async def keep(message: Any) -> None:
+            sent.append(message)
+
+        crowd = Crowd(patience=0.01)
+        first = await crowd.request("/first", method)
+        messages = asyncio.Queue[Any]()
+        messages.put_nowait({"type": "http.request", "body": b"", "more_body": False})
+        await (await crowd.begin("/second", method, messages, keep))
+        assert crowd.inside == ["/first"]
+        assert sent[0]["status"] == 503
+        assert (b"retry-after", b"60") in sent[0]["headers"]
+        assert b"try again in a minute" in sent[1]["body"]
+        crowd.let_go.set()
+        await first
+        await (await crowd.request("/third", method))
+        assert crowd.inside == ["/first", "/third"]
+
+    asyncio.run(scenario())
+
+
+def test_what_is_no_request_is_passed_on() -> None:
+    async def scenario() -> None:
+        seen: list[Any] = []
+
+        async def note(scope: Any, receive: Any, send: Any) -> None:
+            seen.append((scope["type"], receive, send))
+
+        async def nothing(*_: Any) -> Any:
+            pass
+
+        await InTurn(note, at_once=1)({"type": "lifespan"}, nothing, nothing)
+        assert seen == [("lifespan", nothing, nothing)]
 
     asyncio.run(scenario())
 

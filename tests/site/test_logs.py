@@ -46,6 +46,22 @@ def test_all_else_is_logged_as_it_is(message: Any, args: Any) -> None:
     assert logged(message, *args) == (str(message) % args if args else str(message))
 
 
+class Atoms(dict):  # type: ignore[type-arg]
+    """What gunicorn formats its line of access with: names that are missing are "-"."""
+
+    def __init__(self, atoms: dict[str, Any]) -> None:
+        super().__init__(atoms)
+
+    def __getitem__(self, name: str) -> Any:
+        return super().__getitem__(name) if name in self else "-"
+
+
+def test_a_servers_own_kind_of_arguments_stays_what_it_is() -> None:
+    atoms = Atoms({"r": f"GET {LINK} HTTP/1.1"})
+    assert logged('"%(r)s" %({x-request-id}i)s', atoms).endswith('/MQ/***/ HTTP/1.1" -')
+    assert atoms["r"] == f"GET {LINK} HTTP/1.1"
+
+
 @pytest.mark.parametrize("name", SERVERS)
 def test_servers_loggers_are_masked(name: str) -> None:
     filters = logging.getLogger(name).filters

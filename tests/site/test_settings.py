@@ -7,6 +7,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.harness.process import ROOT, run_python
 
 PRODUCTION = {
@@ -35,6 +37,14 @@ def test_without_any_environment_the_site_refuses_to_start_and_says_what_to_set(
     assert done.returncode != 0
     assert "SECRET_KEY is not set" in done.stderr
     assert "DEBUG=1" in done.stderr
+
+
+@pytest.mark.parametrize("value", ["0", "-1"])
+def test_a_site_that_would_handle_no_request_refuses_to_start(value: str) -> None:
+    done = manage("check", **PRODUCTION | {"REQUESTS_AT_ONCE": value})
+    assert done.returncode != 0
+    assert f"REQUESTS_AT_ONCE is {value}" in done.stderr
+    assert "Set it to 1 or more" in done.stderr
 
 
 def test_production_is_safe_without_being_told() -> None:
