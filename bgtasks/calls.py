@@ -87,6 +87,7 @@ def submit(
     given = {name: value for name, value in given.items() if value is not None}
     if run_at is not None:
         given["schedule"] = run_at
+    columns.check_own_options(proxy.name, given)
     own_run_at, action, own = _call_options(proxy, given)
     if (timeout := (options or {}).get("timeout")) is not None:
         validation.check_timeout(proxy.name, timeout)
