@@ -131,7 +131,7 @@ def apply_async(
             more, but cancelled.
         timeout: seconds that a run may take; None: what the task says.
         creator: the object that enqueues the call, any model instance.
-        verbose_name: a name of the row for people.
+        verbose_name: a name of the row for people; cut to 255 characters.
 
     Raises:
         NotJSON: an argument cannot be written as JSON.
