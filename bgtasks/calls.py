@@ -87,6 +87,7 @@ def submit(
     given = {name: value for name, value in given.items() if value is not None}
     if run_at is not None:
         given["schedule"] = run_at
+    columns.check_own_options(proxy.name, given)
     own_run_at, action, own = _call_options(proxy, given)
     if (timeout := (options or {}).get("timeout")) is not None:
         validation.check_timeout(proxy.name, timeout)
@@ -130,7 +131,7 @@ def apply_async(
             more, but cancelled.
         timeout: seconds that a run may take; None: what the task says.
         creator: the object that enqueues the call, any model instance.
-        verbose_name: a name of the row for people.
+        verbose_name: a name of the row for people; cut to 255 characters.
 
     Raises:
         NotJSON: an argument cannot be written as JSON.

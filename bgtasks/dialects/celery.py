@@ -647,7 +647,7 @@ def shared_task(
     )
 
     def decorate(function: Callable[..., Any]) -> Task:
-        validation.check_callable(function)
+        function = validation.as_function(function)
         task = Task(
             function,
             bind=bind,

@@ -228,10 +228,11 @@ def _typed(field: Field[Any, Any]) -> str:
     """The placeholder of a field's value, on PostgreSQL with its type.
 
     PostgreSQL needs the type of a NULL in a SELECT. The type is given without its length: a cast
-    to varchar(255) would silently cut a longer text.
+    to varchar(255) would silently cut a longer text. The brackets are for the lowest number of a
+    type, whose minus is applied after the cast without them.
     """
     type_ = str(field.db_type(db.connection())).partition("(")[0]
-    return f"%s::{type_}" if db.on_postgresql() else "%s"
+    return f"(%s)::{type_}" if db.on_postgresql() else "%s"
 
 
 def insert_unless_waiting(

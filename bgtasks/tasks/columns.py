@@ -1,25 +1,31 @@
 """The values that a call or a decorator gives for the columns of a row, checked before it is made.
 
-Each error names the option and the task. What upstream takes is taken, and left as it is.
+Each error names the option and the task. What upstream takes is taken, if the database can hold it:
+SQLite holds longer texts and higher numbers than PostgreSQL.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sized
 from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 from typing import Any
 
 from background_task import tasks as upstream
 from background_task.models import Task
 from django.core.exceptions import ValidationError
+from django.db import connections, router
 from django.utils import timezone
 from django.utils.functional import Promise
 
-from bgtasks.exceptions import LONGEST, InvalidOption, seconds
+from bgtasks.exceptions import InvalidOption
 
 # The highest priority, and with a minus the lowest. PostgreSQL's column would hold one lower still,
 # but not what becomes of that when its sign is changed; see `bgtasks.conf.as_stored`.
 HIGHEST_PRIORITY = 2**31 - 1
+LONGEST_REPEAT = 2**63 - 1  # seconds, what the column holds
+# What a text may have that cannot be stored: NUL on PostgreSQL, half of a surrogate pair anywhere.
+NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
 ACTIONS = (
     upstream.TaskSchedule.SCHEDULE,
     upstream.TaskSchedule.RESCHEDULE_EXISTING,
@@ -45,12 +51,9 @@ def as_schedule(schedule: Any, name: str = "") -> Any:
         given = schedule if isinstance(schedule, Mapping) else {"run_at": schedule}
         run_at, priority, action = (given.get(key) for key in ("run_at", "priority", "action"))
     if action is not None and action not in ACTIONS:
-        raise InvalidOption(
-            f"The action in {where} is {action!r}. Give TaskSchedule.SCHEDULE, "
-            "RESCHEDULE_EXISTING or CHECK_EXISTING."
-        )
+        action = upstream.TaskSchedule.SCHEDULE  # as upstream does it
     if priority is not None:
-        priority = as_priority(f"The priority in {where}", priority)
+        priority = _as_stored_priority(f"The priority in {where}", priority)
     return upstream.TaskSchedule(_delay_or_time(run_at, where), priority, action)
 
 
@@ -60,19 +63,18 @@ def _delay_or_time(run_at: Any, where: str) -> Any:
     Raises:
         InvalidOption: it is neither.
     """
-    if run_at is None:
-        return None
     if isinstance(run_at, datetime):
         check_in_calendar(run_at, where)
         return run_at
-    if isinstance(run_at, timedelta):
-        seconds(abs(run_at.total_seconds()), where)  # a time that is past means now
-        return run_at
-    if isinstance(run_at, int | float):
-        seconds(abs(run_at), where)
+    if isinstance(run_at, timedelta | int | float):
+        _check_from_now(run_at, where)
+        if isinstance(run_at, timedelta):
+            return run_at
         # An integer other than 0 is left as it is, for upstream takes it, and others may compare
         # it.
         return timedelta(seconds=run_at) if isinstance(run_at, float) or run_at == 0 else run_at
+    if run_at is None or (not run_at and isinstance(run_at, Sized)):
+        return None  # an empty text or list is none for upstream
     try:
         return Task._meta.get_field("run_at").to_python(run_at)  # dates, and times as texts
     except (ValidationError, TypeError, ValueError):
@@ -80,6 +82,22 @@ def _delay_or_time(run_at: Any, where: str) -> Any:
             f"{where} is {run_at!r}: give seconds, a timedelta, a datetime, a dict or a "
             "TaskSchedule."
         ) from None
+
+
+def _check_from_now(span: timedelta | float, where: str) -> None:
+    """Refuse a delay after which the calendar has no day more, or before which it has none yet.
+
+    Raises:
+        InvalidOption: it is such a one, or no number.
+    """
+    try:
+        when = timezone.now() + (span if isinstance(span, timedelta) else timedelta(seconds=span))
+    except (OverflowError, ValueError):
+        raise InvalidOption(
+            f"{where} is {span if isinstance(span, timedelta) else repr(span)}: from now on, that "
+            "is beyond the calendar. Give seconds, a timedelta or a datetime within it."
+        ) from None
+    check_in_calendar(when, where)
 
 
 def check_options(name: str, options: dict[str, Any]) -> None:
@@ -94,11 +112,51 @@ def check_options(name: str, options: dict[str, Any]) -> None:
     """
     where = f"a call of {name}"
     if options.get("priority") is not None:
-        options["priority"] = as_priority(f"priority of {where}", options["priority"])
-    for column in ("queue", "verbose_name"):
-        check_text(options.get(column), where, column)
+        options["priority"] = _as_stored_priority(f"priority of {where}", options["priority"])
+    if options.get("queue") is not None:
+        options["queue"] = as_text(options["queue"], where, "queue")
+    if options.get("verbose_name") is not None:
+        options["verbose_name"] = as_title(options["verbose_name"])
     if "repeat_until" in options:
         options["repeat_until"] = as_moment(options["repeat_until"], where, "repeat_until")
+
+
+def check_own_options(name: str, options: Mapping[str, Any]) -> None:
+    """Check the options of a call that upstream has no such way of giving, more strictly.
+
+    Args:
+        name: the task's name, for the error texts.
+        options: those that were given.
+
+    Raises:
+        InvalidOption: the queue is no text or does not fit into its column, or the priority is no
+            whole number or does not.
+    """
+    where = f"a call of {name}"
+    if options.get("priority") is not None:
+        as_priority(f"priority of {where}", options["priority"])
+    check_text(options.get("queue"), where, "queue")
+
+
+def _as_stored_priority(where: str, priority: Any) -> int:
+    """A priority as upstream stores it: as a whole number that this database can hold.
+
+    Args:
+        where: the beginning of the error text.
+
+    Raises:
+        InvalidOption: it is no number, or the database cannot hold it.
+    """
+    most = 2 ** (63 if on_sqlite() else 31) - 1
+    try:
+        number = int(priority)
+    except (TypeError, ValueError, OverflowError):
+        number = most + 1
+    if not -most - 1 <= number <= most:
+        raise InvalidOption(
+            f"{where} is {priority!r}: give a whole number from {-most - 1} to {most}."
+        )
+    return number
 
 
 def as_priority(where: str, priority: Any) -> int:
@@ -171,6 +229,45 @@ def check_in_calendar(value: datetime, where: str) -> None:
         ) from None
 
 
+def on_sqlite() -> bool:
+    """Whether the tables of the tasks are in SQLite, which holds texts of any length."""
+    return bool(connections[router.db_for_write(Task)].vendor == "sqlite")
+
+
+def plain_text(value: Any) -> str:
+    """A value as the text that a database stores of it; that of a text's enum is the text."""
+    return str.__str__(value) if isinstance(value, str) else str(value)
+
+
+def as_title(value: Any) -> str:
+    """A ``verbose_name`` as the column can hold it.
+
+    It is built from titles, so it is cut, and no call is refused for it. What cannot be stored is
+    replaced by U+FFFD.
+    """
+    text = NOT_STORABLE.sub("\ufffd", plain_text(value))
+    most = int(Task._meta.get_field("verbose_name").max_length or 0)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def as_text(value: Any, name: str, column: str, option: str = "") -> str:
+    """The text of a value for a column, as upstream stores it.
+
+    Args:
+        name: the task's name, for the error text.
+        column: ``queue`` or ``task_name``.
+        option: the option's name, for the error text; empty: that of the column.
+
+    Raises:
+        InvalidOption: this database cannot hold it.
+    """
+    text = plain_text(value)
+    fits = len(text) <= Task._meta.get_field(column).max_length and not NOT_STORABLE.search(text)
+    if not fits and not (on_sqlite() and _is_utf8(text)):
+        check_text(text, name, column, option)
+    return text
+
+
 def check_text(value: Any, name: str, column: str, option: str = "") -> None:
     """Refuse a text that is too long for its column, or that not every database can store.
 
@@ -192,18 +289,19 @@ def check_text(value: Any, name: str, column: str, option: str = "") -> None:
             f"{option} of {name[:most]} has {len(text)} characters: give at most {most}. It begins "
             f"with {text[:40]!r}."
         )
-    if not _is_storable(text):
+    if NOT_STORABLE.search(text):
         raise InvalidOption(
             f"{option} of {name} is {text!r}: not every database can store NUL or half of a "
             "surrogate pair."
         )
 
 
-def _is_storable(text: str) -> bool:
+def _is_utf8(text: str) -> bool:
     try:
-        return b"\x00" not in text.encode()
+        text.encode()
     except UnicodeEncodeError:
         return False
+    return True
 
 
 def repeat_seconds(name: str, repeat: int | float | timedelta | None) -> int:
@@ -214,14 +312,13 @@ def repeat_seconds(name: str, repeat: int | float | timedelta | None) -> int:
         repeat: seconds, or a timedelta; None or 0: it does not repeat.
 
     Raises:
-        InvalidOption: the interval is no number of whole seconds, negative, or over a hundred
-            years.
+        InvalidOption: the interval is no number of whole seconds, negative, or beyond the column.
     """
     value = repeat.total_seconds() if isinstance(repeat, timedelta) else repeat or 0
-    number = isinstance(value, int | float) and 0 <= value <= LONGEST.total_seconds()
+    number = isinstance(value, int | float) and 0 <= value <= LONGEST_REPEAT
     if not number or value != int(value):
         raise InvalidOption(
-            f"repeat of {name} is {repeat!r}: give whole seconds, from 1 to a hundred years, or a "
-            "timedelta of them."
+            f"repeat of {name} is {repeat!r}: give whole seconds, 1 or more and below 2 ** 63, "
+            "or a timedelta of them."
         )
     return int(value)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, ov
 
 from background_task import tasks as upstream
 from background_task.models import Task
+from django.utils.functional import Promise
 
 from bgtasks.exceptions import InvalidOption
 from bgtasks.tasks import columns, policies, validation
@@ -178,19 +179,18 @@ def declare(
         )
 
     def decorate(function: Callable[..., Any]) -> Any:
-        validation.check_callable(function, named=bool(name) and anywhere)
+        function = validation.as_function(function, str(name or ""), anywhere)
         task_name = name or f"{function.__module__}.{function.__name__}"
         if not anywhere:
             validation.check_function(task_name, function)
         validation.check_policy(task_name, policy, function)
-        columns.check_text(task_name, task_name, "task_name")
-        columns.check_text(queue, f"task {task_name}", "queue")
+        validation.check_task_name(task_name)
         check_name(registry, task_name, function)
         proxy = registry._task_proxy_class(
             task_name,
             function,
             columns.as_schedule(schedule, task_name),
-            queue,
+            _queue(queue, task_name),
             remove_existing_tasks,
             registry._runner,
         )
@@ -205,6 +205,14 @@ def declare(
         return proxy
 
     return decorate
+
+
+def _queue(queue: Any, task_name: str) -> Any:
+    """The queue of a task's rows; a lazy translation stays one, which each call translates."""
+    if queue is None:
+        return None
+    text = columns.as_text(queue, f"task {task_name}", "queue")
+    return queue if isinstance(queue, Promise) else text
 
 
 def adopt(proxy: Any) -> None:

@@ -52,36 +52,54 @@ def is_declared(value: Any) -> bool:
     return isinstance(getattr(value, "proxy", value), upstream.TaskProxy)
 
 
-def check_callable(function: Any, named: bool = False) -> None:
-    """Refuse what is no function: a partial, another object that can be called, a task, a class.
+def as_function(function: Any, name: str = "", anywhere: bool = False) -> Any:
+    """The function of a task: what its decorator stands above, of a static method what is in it.
 
     Args:
-        named: whether the task was given a name, and any object that can be called will do.
+        name: the name that the task was given; empty: none.
+        anywhere: whether upstream's decorator declares it, which takes whatever can be called, if
+            it has a name.
 
     Raises:
-        ObjectTask: it is no function.
-        MethodTask: it is a class method, a static method or a property.
+        ObjectTask: it is no function, but a partial, another object, a task or a class.
+        MethodTask: it is a class method or a property.
     """
+    if isinstance(function, staticmethod):
+        return as_function(function.__func__, name, anywhere)
     kind = type(function).__name__
-    if isinstance(function, classmethod | staticmethod | property):
+    if isinstance(function, classmethod | property):
         raise MethodTask(
-            f"The decorator of a task stands above a {kind}. A row cannot carry a class or an "
-            "object: write a function at the top of the module, and let that call the method."
+            f"The decorator of a task stands above a {kind}, which has no class or object there "
+            "that it could be called with. Write a function at the top of the module, and let that "
+            "call the method."
         )
-    if is_declared(function):
+    other = getattr(function, "proxy", function)
+    if is_declared(function) and not (anywhere and name and name != other.name):
         raise ObjectTask(f"{function} is a task already: use one decorator.")
-    if isinstance(function, type):
+    if isinstance(function, type) and not anywhere:
         raise ObjectTask(
-            f"{function.__module__}.{function.__qualname__} is a class, and a row cannot carry "
-            "the object that it would make. Write a function that makes it."
+            f"{function.__module__}.{function.__qualname__} is a class, and the object that it "
+            "would make cannot be kept as a result. Write a function that makes it."
         )
     if not callable(function):
         raise ObjectTask(f"{function!r} is of type {kind}, and a task is a function.")
-    if not named and not hasattr(function, "__name__"):
+    if not (name and anywhere) and not hasattr(function, "__name__"):
         raise ObjectTask(
             f"{function!r} is of type {kind} and no function, so it has no name by which a worker "
             "could find it. Write `def name(...):` at the top of the module, and let that call it."
         )
+    return function
+
+
+def check_task_name(name: str) -> None:
+    """Refuse a name that a row cannot carry, or by which the database could not find it.
+
+    Raises:
+        InvalidOption: this database cannot hold it, or it has a NUL.
+    """
+    columns.as_text(name, name, "task_name")
+    if "\x00" in name:  # SQLite holds it, and its functions stop reading there
+        columns.check_text(name, name, "task_name")
 
 
 def path_of(function: Any) -> tuple[str, str]:
@@ -110,8 +128,9 @@ def check_function(name: str, function: Callable[..., Any]) -> None:
         )
     if "." in path:
         raise MethodTask(
-            f"{name} ({path}) is a method. A row cannot carry the object that it needs. Write a "
-            "function that takes the object's primary key, and let that call the method."
+            f"{name} ({path}) is a method, or a function in a class. A worker looks for functions "
+            "at the top of a module, and a row cannot carry the object that a method needs. Write "
+            "a function there that takes the object's primary key, and let that call the method."
         )
 
 

@@ -9,7 +9,7 @@ import pytest
 from background_task.models import Task
 from background_task.signals import task_created
 from background_task.tasks import TaskSchedule
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models.signals import post_save
 from django.utils import timezone
 
@@ -67,7 +67,11 @@ def test_a_row_can_be_saved_afterwards() -> None:
     assert Task.objects.get().priority == 7
 
 
-def test_text_that_is_too_long_is_refused_and_not_cut() -> None:
+def test_a_queue_that_is_too_long_is_refused_or_held_and_not_cut() -> None:
+    if connection.vendor == "sqlite":  # it holds texts of any length
+        assert task.map([["a"]], queue="q" * 300)
+        assert Task.objects.get().queue == "q" * 300
+        return
     with pytest.raises(exceptions.InvalidOption, match=r"queue .* has 300 characters"):
         task.map([["a"]], queue="q" * 300)
     assert not Task.objects.exists()

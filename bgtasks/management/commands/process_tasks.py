@@ -34,6 +34,14 @@ def seconds(text: str) -> float:
     return number
 
 
+def duration(text: str) -> float:
+    """An argument that is a number of seconds; 0 or less means for ever, as upstream has it."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return number
+
+
 class Command(BaseCommand):
     help = (
         "Run the tasks that wait in the queue, until SIGTERM or Ctrl-C. Running tasks then have "
@@ -67,10 +75,10 @@ class Command(BaseCommand):
         )
         add(
             "--duration",
-            type=seconds,
+            type=duration,
             default=0,
             metavar="S",
-            help="Stop after this many seconds; running tasks may finish (0: never).",
+            help="Stop after this many seconds; running tasks may finish (0 or less: never).",
         )
         add("--drain", action="store_true", help="Stop when nothing is ready to run.")
         add(

@@ -41,6 +41,15 @@ class Caller:
 
     by_class = classmethod(plain)
     by_static = staticmethod(plain)
+
+    @staticmethod
+    def static(*args: Any) -> Any:
+        return args
+
+    @staticmethod
+    async def static_coroutine(*args: Any) -> Any:
+        return args
+
     by_property = property(plain)
     by_part = functools.partialmethod(method)
 
@@ -88,7 +97,9 @@ ODD: dict[str, tuple[Any, type[Exception], str]] = {
     "a method": (Caller().method, exceptions.MethodTask, "is a method"),
     "a class's method": (Caller.class_method, exceptions.MethodTask, "is a method"),
     "a class method": (vars(Caller)["by_class"], exceptions.MethodTask, "above a classmethod"),
-    "a static method": (vars(Caller)["by_static"], exceptions.MethodTask, "above a staticmethod"),
+    "a static method": (
+        vars(Caller)["static"], exceptions.MethodTask, "or a function in a class"
+    ),
     "a property": (vars(Caller)["by_property"], exceptions.MethodTask, "above a property"),
     "a partial method": (
         vars(Caller)["by_part"], exceptions.ObjectTask, "partialmethod, and a task is a function"
@@ -147,7 +158,18 @@ def test_p8_what_cannot_be_called_is_refused_in_words(
         decorator(value)
 
 
+class Made(tuple[Any, ...]):
+    """A class that can be called with a value, and whose objects are JSON."""
+
+    def __new__(cls, *args: Any) -> Made:
+        return super().__new__(cls, args)
+
+
 NAMED = {
+    "a static method": vars(Caller)["static"],
+    "a static coroutine": vars(Caller)["static_coroutine"],
+    "a function as a static method": vars(Caller)["by_static"],
+    "a class": Made,
     "a partial": functools.partial(plain, 1),
     "a partial coroutine": functools.partial(coroutine, 1),
     "an object": Caller(),
@@ -164,6 +186,53 @@ def test_p9_upstreams_decorator_takes_whatever_can_be_called_by_a_name(function:
     result = task.delay(2)
     run_queued()
     assert result.get()[-1] == 2
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("bare", [False, True], ids=["with brackets", "without"])
+@pytest.mark.parametrize(
+    "function",
+    [vars(Caller)["static"], vars(Caller)["static_coroutine"], vars(Caller)["by_static"], Made],
+    ids=["a static method", "a static coroutine", "a function as a static method", "a class"],
+)
+def test_p9_upstreams_decorator_takes_what_has_a_name_of_its_own(function: Any, bare: bool) -> None:
+    Task.objects.all().delete()
+    decorator = background_task.background if bare else background_task.background()
+    result = decorator(function).delay(2)
+    run_queued()
+    assert result.get() == [2]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("decorator", [background, background(), background(name="odd.static")])
+def test_p9_our_decorator_takes_a_function_as_a_static_method(decorator: Any) -> None:
+    Task.objects.all().delete()
+    result = decorator(vars(Caller)["by_static"]).delay(2)
+    run_queued()
+    assert result.get() == [2]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("task", [TASK, CELERY_TASK], ids=["ours", "Celery's"])
+def test_p9_upstreams_decorator_above_a_task_makes_one_of_another_name(task: Any) -> None:
+    Task.objects.all().delete()
+    outer = background_task.background(name="odd.outer")(task)
+    outer(2)
+    assert Task.objects.get().task_name == "odd.outer"
+    run_queued()
+    assert not Task.objects.exists()
+
+
+@pytest.mark.parametrize("name", [None, "odd.ours"])
+def test_p8_a_task_that_would_enqueue_itself_for_ever_is_refused(name: str | None) -> None:
+    with pytest.raises(exceptions.ObjectTask, match="is a task already"):
+        background_task.background(name=name)(TASK)
+
+
+@pytest.mark.parametrize("kind", ["by_class", "by_property"])
+def test_p8_what_no_decorator_could_call_is_refused_with_a_name_too(kind: str) -> None:
+    with pytest.raises(exceptions.MethodTask, match="has no class or object there"):
+        background_task.background(name="odd.method")(vars(Caller)[kind])
 
 
 def test_p9_two_objects_of_one_name_are_refused_for_upstreams_decorator_too() -> None:

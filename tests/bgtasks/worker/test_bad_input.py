@@ -156,7 +156,7 @@ def test_check_names_missing_tables(project: Deployment) -> None:
 def test_nonsense_on_the_command_line_is_refused(project: Deployment) -> None:
     for arguments in (
         ["--processes", "0"], ["--threads", "-1"], ["--queue"], ["--sleep", "x"], ["--sleep", "-1"],
-        ["--sleep", "nan"], ["--duration", "-1"], ["--duration", "inf"],
+        ["--sleep", "nan"], ["--duration", "nan"], ["--duration", "inf"], ["--duration", "-inf"],
     ):  # fmt: skip
         done = project.manage("process_tasks", *arguments)
         assert done.returncode != 0

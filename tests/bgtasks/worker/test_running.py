@@ -90,6 +90,14 @@ def test_nice_values_turn_the_order_round(deploy: Deploy) -> None:
     assert [line[1] for line in project.ledger("work")] == ["1", "2", "3"]
 
 
+def test_p9_a_duration_below_zero_is_for_ever(project: Deployment) -> None:
+    worker = project.worker("--duration", "-1")
+    worker.wait_for("is ready")
+    project.run("tasks.work('after')")
+    project.wait_for("work", "after")
+    assert worker.stop() == 0
+
+
 def test_it_ends_by_itself_after_its_duration_and_lets_tasks_finish(deploy: Deploy) -> None:
     project = deploy(BGTASKS_GRACE=0)
     go = project.folder / "go"
