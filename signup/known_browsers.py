@@ -88,7 +88,9 @@ def _new_mark(request: HttpRequest) -> str:
     # One for each session. Otherwise whoever finds a browser that was left logged in could delete
     # the cookie again and again, and guess the password by a new mark each time.
     session = request.session.session_key
-    return salted_hmac(SALT, session).hexdigest()[:32] if session else secrets.token_hex(16)
+    if not session:
+        return secrets.token_hex(16)
+    return salted_hmac(SALT, session, algorithm="sha256").hexdigest()[:32]
 
 
 def _digest(session_hash: str) -> str:

@@ -6,6 +6,7 @@ from copy import copy
 from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
+from django.db import router
 from django.db.models.fields.related_descriptors import ForwardManyToOneDescriptor
 
 from bgtasks.queue import creators
@@ -22,9 +23,11 @@ class Creator:
 
     def __init__(self, generic: Any) -> None:
         self._generic = generic
+        # Since Django 6.1, the descriptor is an object of its own. Before, it was the field itself.
+        self._field = getattr(generic, "field", generic)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_generic":  # it is not set yet while `copy` or `pickle` makes an instance
+        if name in {"_generic", "_field"}:  # `copy` and `pickle` ask for them before they are set
             raise AttributeError(name)
         return getattr(self._generic, name)  # Django's prefetch_related, for example, reads some
 
@@ -46,10 +49,10 @@ class Creator:
 
         It stands where the generic foreign key keeps what it has found.
         """
-        found = self._generic.get_cached_value(row, default=None)
+        found = self._field.get_cached_value(row, default=None)
         if found is None or not creators.is_named(row, found):
             found = find(row)
-            self._generic.set_cached_value(row, found)
+            self._field.set_cached_value(row, found)
         return found
 
     def get_prefetch_querysets(self, instances: Any, querysets: Any = None) -> Any:
@@ -57,8 +60,12 @@ class Creator:
         generic = self._generic
         if creators.apart():
             # Django would look for the content types in the database of the rows.
-            generic = copy(generic)
-            generic.get_content_type = _content_type
+            generic, field = copy(generic), copy(self._field)
+            field.get_content_type = _content_type
+            if self._field is self._generic:
+                generic = field
+            else:
+                generic.field = field
         return generic.get_prefetch_querysets(instances, querysets)
 
     def __set__(self, row: Any, creator: Any) -> None:
@@ -73,7 +80,7 @@ class Creator:
         elif creators.apart():
             row.creator_content_type_id = ContentType.objects.get_for_model(creator).pk
             row.creator_object_id = creator.pk
-            self._generic.set_cached_value(row, creator)
+            self._field.set_cached_value(row, creator)
         else:
             self._generic.__set__(row, creator)
 
@@ -93,7 +100,5 @@ class CreatorContentType(ForwardManyToOneDescriptor):
     """
 
     def get_queryset(self, **hints: Any) -> Any:
-        row = hints.get("instance")
-        if row is not None and creators.apart():
-            hints = {}
-        return super().get_queryset(**hints)
+        rows = super().get_queryset(**hints)
+        return rows.using(router.db_for_read(ContentType)) if creators.apart() else rows
