@@ -116,7 +116,7 @@ class Chaos:
         self.workers.append(worker)
 
     def strike(self) -> None:
-        """Do one bad thing to one worker."""
+        """Do one bad thing to one worker, if it lives: another process may have its number now."""
         deeds: list[tuple[int, Callable[[Process], None]]] = [
             (6, self.kill_child),
             (2, self.kill_host),
@@ -129,7 +129,10 @@ class Chaos:
         (deed,) = self.random.choices([d for _, d in deeds], [weight for weight, _ in deeds])
         worker = self.random.choice(self.workers)
         self.done[deed.__name__] += 1
-        deed(worker)
+        if worker.alive:
+            deed(worker)
+        else:
+            self.replace(worker)
 
     def child_of(self, worker: Process) -> list[int]:
         found = children(worker.pid)

@@ -124,7 +124,8 @@ class Deployment:
 
     def close(self) -> None:
         for worker in self.workers:
-            kill_tree(worker.pid)
+            if worker.alive:
+                kill_tree(worker.pid)
             worker.wait()
         self.database.drop()
 

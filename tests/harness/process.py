@@ -107,8 +107,13 @@ class Process:
             raise AssertionError(f"no {text!r} in the output of {self._popen.args}:\n{self.output}")
         return line
 
+    @property
+    def alive(self) -> bool:
+        """Whether it runs. Once it has ended, the system may give its number to another process."""
+        return self._popen.poll() is None
+
     def stop(self, signal_: signal.Signals = signal.SIGTERM, timeout: float = 30) -> int:
-        if self._popen.poll() is None:
+        if self.alive:
             if self._session:
                 os.killpg(self.pid, signal_)
             else:
