@@ -21,16 +21,16 @@ class Slow(logging.FileHandler):
         super().emit(record)
 
 
-listener = QueueListener(records, Slow(settings.QUEUED_LOG))
+listeners: list[QueueListener] = []
 
 
 def listen(**_: object) -> None:
-    listener._thread = None  # the one of before the fork does not run here
-    listener.start()
+    listeners.append(QueueListener(records, Slow(settings.QUEUED_LOG)))
+    listeners[-1].start()
 
 
 def write_the_rest(**_: object) -> None:
-    listener.stop()
+    listeners[-1].stop()
 
 
 class QueuedLog(AppConfig):
