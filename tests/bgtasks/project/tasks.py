@@ -175,7 +175,9 @@ def exit_hard(key: object = 0) -> None:
 @background
 def stop_worker(key: object = 0) -> None:
     note("stop", key)
-    os.kill(os.getpid(), signal.SIGSTOP)
+    # Another thread may receive a signal to the process, and meanwhile this one may end its run. A
+    # signal to this thread stops the process before the call returns.
+    signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
     note("continued", key)
 
 
