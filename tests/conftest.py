@@ -35,6 +35,11 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) * 3 // 2
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """A long text is named by its beginning: some have a hundred thousand characters."""
+    return f"{val[:60]}..." if isinstance(val, str) and len(val) > 100 else None
+
+
 def pytest_report_header() -> str:
     return f"database: {settings.DATABASE}; REQUIRE_ALL: {needs.REQUIRE_ALL}"
 

@@ -12,6 +12,8 @@ import pytest
 from tests.harness import house_map
 from tests.harness.imports import Imports
 
+pytestmark = pytest.mark.any_database
+
 ROOT = Path(__file__).parents[1]
 ALLOWED = {
     "bgtasks": {"bgtasks", "background_task", "django", "asgiref", "cronsim", "cryptography",

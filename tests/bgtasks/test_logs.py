@@ -14,6 +14,8 @@ import bgtasks
 from bgtasks import logs
 from tests.harness.deployment import Deployment
 
+pytestmark = pytest.mark.any_database
+
 FORGED = "a task\n2026-01-01 ERROR bgtasks: all is lost"
 MODULES = sorted(Path(bgtasks.__file__).parent.rglob("*.py"))
 

@@ -19,6 +19,8 @@ from tests.docs import formats, settings_files, shell
 from tests.docs.page import Page
 from tests.docs.snippets import Snippet, snippets_of
 
+pytestmark = pytest.mark.any_database
+
 Read = Callable[[str], None]
 
 DECLARED = """

@@ -10,6 +10,8 @@ import pytest
 from tests.docs import links
 from tests.docs.snippets import ROOT
 
+pytestmark = pytest.mark.any_database
+
 WHEEL = ROOT / "bgtasks" / "README.md"
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tests/README.md")),

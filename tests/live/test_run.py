@@ -17,6 +17,8 @@ from tests.harness.process import ROOT, Process
 from tests.harness.servers import free_port
 from tests.harness.site import LiveSite
 
+pytestmark = pytest.mark.any_database
+
 
 def is_alive(pid: int) -> bool:
     try:

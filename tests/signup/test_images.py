@@ -10,6 +10,8 @@ from signup import containers, exif, images
 from signup.models import Avatar
 from tests.harness import metadata, pictures
 
+pytestmark = pytest.mark.any_database
+
 
 def rendered(data: bytes) -> dict[int, Image.Image]:
     made = images.renditions(data, Avatar.SIZES)

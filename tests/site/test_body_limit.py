@@ -18,6 +18,8 @@ from config.body_limit import BodyLimit, Deadline
 from tests import settings
 from tests.harness.process import Process
 
+pytestmark = pytest.mark.any_database
+
 
 class Request:
     """One ASGI request: what the client sends, and what it gets."""

@@ -8,6 +8,8 @@ from django.contrib.auth.hashers import Argon2PasswordHasher, check_password, ma
 from config import hashers
 from tests.site.test_settings import setting
 
+pytestmark = pytest.mark.any_database
+
 
 @pytest.fixture
 def quick(settings: Any, monkeypatch: pytest.MonkeyPatch) -> list[bool]:

@@ -7,6 +7,8 @@ import pytest
 
 from config.in_turn import InTurn
 
+pytestmark = pytest.mark.any_database
+
 
 class Crowd:
     """An application whose requests wait until they are let go, behind the middleware."""

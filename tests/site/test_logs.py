@@ -7,6 +7,8 @@ import pytest
 
 from config.logs import SERVERS, MaskedSecrets
 
+pytestmark = pytest.mark.any_database
+
 LINK = "/password/reset/MQ/d3zk1x-0123456789abcdef/"
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from tests.harness.process import ROOT, run_python
 
+pytestmark = pytest.mark.any_database
+
 PRODUCTION = {
     "DOTENV": os.devnull,
     "SECRET_KEY": "x" * 60,

@@ -9,6 +9,8 @@ import pytest
 from tests.bgtasks.dialects.django_tasks.helpers import TASKS
 from tests.harness.deployment import Deployment
 
+pytestmark = pytest.mark.any_database
+
 EARLY = "tests.bgtasks.project.early"
 ORDERS = {
     "before bgtasks": f"{EARLY},bgtasks,background_task",

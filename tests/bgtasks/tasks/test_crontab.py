@@ -13,6 +13,8 @@ from bgtasks.exceptions import InvalidCron
 from bgtasks.tasks import crontab
 from tests.bgtasks.supervisor.cron_helpers import DAY, MINUTE
 
+pytestmark = pytest.mark.any_database
+
 BERLIN, LORD_HOWE = ZoneInfo("Europe/Berlin"), ZoneInfo("Australia/Lord_Howe")
 
 
