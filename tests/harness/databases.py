@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import secrets
 import shutil
 import sqlite3
@@ -21,6 +22,41 @@ IDLE_IN_TRANSACTION = (
 )
 
 
+class Server:
+    """PostgreSQL, by a connection that stays open: to open one for each poll costs it a process.
+
+    Args:
+        url: of the database.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: psycopg.Connection[dict[str, Any]] | None = None
+
+    def execute(self, sql: str) -> list[dict[str, Any]]:
+        try:
+            return self._execute(sql)
+        except psycopg.OperationalError:
+            if self._connection and self._connection.closed:  # the server had ended it
+                return self._execute(sql)
+            raise
+
+    def _execute(self, sql: str) -> list[dict[str, Any]]:
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(self._url, row_factory=dict_row, autocommit=True)
+        cursor = self._connection.execute(sql)  # type: ignore[call-overload]
+        return cursor.fetchall() if cursor.description else []
+
+    def close(self) -> None:
+        if self._connection:
+            self._connection.close()
+
+
+# For what is done to whole databases.
+_server = Server(settings.POSTGRES_URL)
+atexit.register(_server.close)
+
+
 class Database:
     """A database that one test alone uses, gone when it is dropped.
 
@@ -34,23 +70,22 @@ class Database:
         self.name = f"bgtasks_test_{secrets.token_hex(6)}"
         if self.on_postgresql:
             self.url = urlunsplit(urlsplit(settings.POSTGRES_URL)._replace(path=f"/{self.name}"))
+            self._server = Server(self.url)
             copied = f'TEMPLATE "{template.name}"' if template else ""
-            self._administer(f'CREATE DATABASE "{self.name}" {copied}')
+            self.administer(f'CREATE DATABASE "{self.name}" {copied}')
         else:
             self.path = folder / f"{self.name}.sqlite3"
             self.url = f"sqlite:///{self.path}"
             if template:
                 shutil.copy(template.path, self.path)
 
-    def _administer(self, statement: str) -> None:
-        with psycopg.connect(settings.POSTGRES_URL, autocommit=True) as connection:
-            connection.execute(statement)  # type: ignore[call-overload]
+    def administer(self, statement: str) -> None:
+        """Execute what can only be done from outside of this database."""
+        _server.execute(statement)
 
     def query(self, sql: str) -> list[dict[str, Any]]:
         if self.on_postgresql:
-            with psycopg.connect(self.url, row_factory=dict_row, autocommit=True) as connection:
-                cursor = connection.execute(sql)  # type: ignore[call-overload]
-                return cursor.fetchall() if cursor.description else []
+            return self._server.execute(sql)
         with closing(sqlite3.connect(self.path, timeout=20, isolation_level=None)) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql)]
@@ -69,4 +104,5 @@ class Database:
 
     def drop(self) -> None:
         if self.on_postgresql:
-            self._administer(f'DROP DATABASE IF EXISTS "{self.name}" WITH (FORCE)')
+            self._server.close()
+            self.administer(f'DROP DATABASE IF EXISTS "{self.name}" WITH (FORCE)')

@@ -19,8 +19,8 @@ def elsewhere(project: Deployment) -> dict[str, str]:
 def allow_connections(project: Deployment, allowed: bool) -> None:
     """An outage of PostgreSQL, for one database: no new connections, and the old ones ended."""
     name = project.database.name
-    project.database._administer(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS {allowed}')
+    project.database.administer(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS {allowed}')
     if not allowed:
-        project.database._administer(
+        project.database.administer(
             f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
         )

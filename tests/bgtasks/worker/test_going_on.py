@@ -122,7 +122,7 @@ def test_terminated_backends_lose_nothing(project: Deployment) -> None:
     worker = project.worker("--threads", "4", "--drain")
     for count in (50, 150, 250):
         project.wait_for("query", count=count)
-        project.database._administer(
+        project.database.administer(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             f"WHERE datname = '{project.database.name}'"
         )

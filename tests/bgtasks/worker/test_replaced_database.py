@@ -36,7 +36,7 @@ def move_away_and_back(project: Deployment, backup: Path) -> None:
 
 def make_anew(project: Deployment, backup: Path) -> None:
     project.database.drop()
-    project.database._administer(f'CREATE DATABASE "{project.database.name}"')
+    project.database.administer(f'CREATE DATABASE "{project.database.name}"')
     assert project.manage("migrate", "--verbosity", "0").returncode == 0
 
 
