@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -26,6 +27,8 @@ collect_ignore = ON_SQLITE if settings.DATABASE == "postgresql" else list(ON_POS
 if django.VERSION < (6,):  # and with that, Python before 3.12
     collect_ignore = [*collect_ignore, *ON_POSTGRESQL]
 
+# The system's own: tests replace it in its module. Windows has none.
+SET_TIMER = getattr(signal, "setitimer", None)
 # Fixtures that live as long as the process of the tests and take seconds to set up.
 SET_UP_ONCE = {"site", "wheel"}
 
@@ -92,6 +95,15 @@ def database_server() -> None:
 @pytest.fixture(autouse=True)
 def _storage(settings: Any, tmp_path: os.PathLike[str]) -> None:
     settings.MEDIA_ROOT = f"{tmp_path}/media"
+
+
+@pytest.fixture(autouse=True)
+def _no_timer_is_left() -> Iterator[None]:
+    """A timer of the system that a test leaves behind would end this process in a later test."""
+    yield
+    if SET_TIMER:
+        left, _ = SET_TIMER(signal.ITIMER_REAL, 0)
+        assert not left, f"the test has left a timer, which would send SIGALRM in {left:.0f} s"
 
 
 @pytest.fixture(scope="session")

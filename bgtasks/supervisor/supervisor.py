@@ -375,10 +375,14 @@ def _handling(handle: Handler) -> Iterator[Callable[[float], None]]:
     try:
         yield wait
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.set_wakeup_fd(wakeup)
+        # Until the last of our handlers is gone, a signal may set the timer, and the one for
+        # SIGALRM must not be gone before that.
+        alarm = handlers.pop(signal.SIGALRM)
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, alarm)
         os.close(reader)
         os.close(writer)
 
