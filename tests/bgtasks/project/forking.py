@@ -22,17 +22,26 @@ def note(*words: object) -> None:
         ledger.write((" ".join(map(str, (*words, os.getpid()))) + "\n").encode())
 
 
+def wait_for_copy(pid: int) -> None:
+    """A worker that ends kills the copies that its tasks have left, also in the middle of a log."""
+    os.waitpid(pid, 0)
+
+
 @background(max_attempts=1)
 def fork_and_return(key: object) -> str:
     pid = os.fork()
     note("forked" if pid else "copy", key)
+    if pid:
+        wait_for_copy(pid)
     return "parent" if pid else "copy"
 
 
 @background(max_attempts=1)
 def fork_and_raise(key: object) -> str:
-    if os.fork() == 0:
+    pid = os.fork()
+    if pid == 0:
         raise ValueError("in the copy")
+    wait_for_copy(pid)
     return "parent"
 
 
@@ -60,6 +69,8 @@ async def fork_in_coroutine(key: object) -> str:
     if pid == 0:
         await asyncio.sleep(0)
         note("went on", key)
+    else:
+        wait_for_copy(pid)
     return "parent"
 
 
