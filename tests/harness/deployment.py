@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.harness import warm
 from tests.harness.databases import Database
-from tests.harness.process import ROOT, Process, kill_tree, run_python, state, thaw
+from tests.harness.process import Process, kill_tree, run_python, state, thaw
 from tests.harness.waiting import eventually
 
-PRELUDE = "import django; django.setup()\nfrom tests.bgtasks.project import tasks\n"
+PRELUDE = f"{warm.PRELUDE}from tests.bgtasks.project import tasks\n"
 
 
 class Deployment:
@@ -36,10 +37,9 @@ class Deployment:
         return {
             **inherited,
             "DATABASE_URL": self.database.url,
-            "DJANGO_SETTINGS_MODULE": "tests.bgtasks.project.settings",
+            **warm.FIXED,
             "LEDGER": str(self.ledger_path),
             "MORE_SETTINGS": json.dumps(self.settings),
-            "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
             "TMPDIR": str(self.folder),  # where workers prove that they live
             **more,

@@ -1,8 +1,9 @@
 """Python processes that start quickly: forked from one that has imported Django already.
 
-Most of the time of a test with real processes is that in which each of them imports Django. Here
-they are forked, by the fork server of `multiprocessing`, from a process that has done so before.
-They are processes as any other, each with an environment, settings and signal handlers of its own.
+Most of the time of a test with real processes is that in which each of them imports Django and sets
+its project up. Here they are forked, by the fork server of `multiprocessing`, from a process that
+has imported Django before, or, where `warm.suits`, from one that has also set the project up. They
+are processes as any other, each with an environment, settings and signal handlers of its own.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ import tempfile
 import threading
 import types
 from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NoReturn
+from unittest.mock import patch
+
+from tests.harness import warm
 
 CAN_FORK = hasattr(os, "fork")
 # What a project imports that needs no settings.
@@ -49,6 +54,15 @@ PRELOADED = [
 _context = multiprocessing.get_context("forkserver") if CAN_FORK else None
 if _context:
     _context.set_forkserver_preload(PRELOADED)
+    # `multiprocessing` has one fork server for all, and this is a second one. A function of the
+    # module asks one of them for a process.
+    _warm_server = forkserver.ForkServer()
+    _warm_server.set_forkserver_preload([*PRELOADED, "tests.harness.set_up"])
+    _connect = {
+        False: forkserver.connect_to_new_process,
+        True: _warm_server.connect_to_new_process,
+    }
+_one_at_a_time = threading.Lock()
 
 
 class Forked:
@@ -78,10 +92,12 @@ class Forked:
         self.stdout: io.TextIOWrapper | None = None
         # The fork server hands over connections, which are wrapped around a descriptor for that.
         out, err = Connection(os.dup(stdout)), Connection(os.dup(stderr))
+        is_warm = warm.suits(command, env)
         self._process = _context.Process(
-            target=_main, args=[list(command), dict(env), str(cwd), out, err, session]
+            target=_main, args=[list(command), dict(env), str(cwd), out, err, session, is_warm]
         )
-        self._process.start()
+        with _one_at_a_time, patch.object(forkserver, "connect_to_new_process", _connect[is_warm]):
+            self._process.start()
         out.close()
         err.close()
         assert self._process.pid
@@ -138,6 +154,7 @@ def _main(
     out: Connection,
     err: Connection,
     session: bool,
+    is_warm: bool,
 ) -> NoReturn:
     """What the forked process does: become the Python that was asked for, run, and exit."""
     atexit._clear()  # what is registered there belongs to the fork server
@@ -152,6 +169,8 @@ def _main(
     installed = (sys.prefix, sys.base_prefix, sys.exec_prefix)
     path = [entry for entry in sys.path if entry.startswith(installed)]
     sys.path[:] = ["", *filter(None, env.get("PYTHONPATH", "").split(os.pathsep)), *path]
+    if is_warm:
+        warm.renew()
     status = _run(command)
     threading._shutdown()  # type: ignore[attr-defined]  # as the interpreter does at its end
     atexit._run_exitfuncs()

@@ -50,11 +50,13 @@ class Project(Deployment):
         self._apps: list[str] = []
 
     def environment(self, **more: str) -> dict[str, str]:
+        if STOCK:
+            more["ENGINE_APPS"] = "background_task"
+        if self._apps:
+            more["MORE_APPS"] = ",".join(self._apps)
+            more["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(self.folder)])
         return super().environment(
-            PYTHONPATH=os.pathsep.join([str(ROOT), str(self.folder)]),
             DATABASE_URL=self.database.url + self.database_options,
-            ENGINE_APPS="background_task" if STOCK else "bgtasks,background_task",
-            MORE_APPS=",".join(self._apps),
             LOG_LEVEL=self.log_level,
             **more,
         )
