@@ -162,7 +162,7 @@ def state(pid: int) -> str:
     """The state of a process as ``ps`` shows it; empty if there is none."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second: it has ended since it was opened
         return ""
 
 
