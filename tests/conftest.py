@@ -89,7 +89,7 @@ def database_server() -> None:
     if settings.DATABASE == "postgresql":
         if problem := needs.postgresql_problem():
             needs.missing(problem)
-        flush.delete_instead_of_truncate()
+    flush.quickly()
 
 
 @pytest.fixture(autouse=True)

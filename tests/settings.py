@@ -34,6 +34,7 @@ if DATABASE == "sqlite":
 else:
     DATABASES["default"]["TEST"] = {"NAME": f"signup_test_{os.getpid()}"}
 STORAGES["staticfiles"]["BACKEND"] = "django.contrib.staticfiles.storage.StaticFilesStorage"
-# Straight from the source folders, as in development; tests/live collects them.
-SERVESTATIC_USE_FINDERS = True
+# Each client of a test would look for all static files anew, and no test asks for one in this
+# process: tests/live and tests/browser do, of a site that has collected them.
+SERVESTATIC_USE_FINDERS = SERVESTATIC_USE_STATIC_ROOT = False
 PASSWORD_HASHERS = ["tests.harness.hashers.QuickArgon2"]
