@@ -86,9 +86,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 @pytest.fixture(scope="session", autouse=True)
 def database_server() -> None:
     """With TEST_DATABASE=postgresql and none to be found, every test says so."""
-    if settings.DATABASE == "postgresql":
-        if problem := needs.postgresql_problem():
-            needs.missing(problem)
+    if settings.DATABASE == "postgresql" and (problem := needs.postgresql_problem()):
+        needs.missing(problem)
     flush.quickly()
 
 

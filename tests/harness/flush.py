@@ -1,8 +1,9 @@
 """Emptying the tables after a test that commits, by DELETE and without `post_migrate`.
 
-Django empties them as `manage.py flush` does. On PostgreSQL that is TRUNCATE, which makes new files
-for each table and each index; where there is a handful of rows, DELETE is much quicker. And it sends
-`post_migrate`, whose receivers write content types and permissions anew: more work than most tests.
+Django empties them as `manage.py flush` does. On PostgreSQL that is TRUNCATE, which makes new
+files for each table and each index; where there is a handful of rows, DELETE is much quicker. And
+it sends `post_migrate`, whose receivers write content types and permissions anew, which is more
+work than most tests are.
 """
 
 from __future__ import annotations

@@ -23,12 +23,14 @@ import time
 
 time.sleep = lambda seconds: None
 
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
 INSTALLED_APPS = [
     "django.contrib.contenttypes", "django.contrib.auth", "bgtasks", "background_task",
 ]
 BACKGROUND_TASK_RUN_ASYNC = {run_async}
+TEST_RUNNER = "tests.harness.flush.Runner"
 if {postgresql!r}:
-    TEST_RUNNER = "tests.harness.flush.Runner"
     url = urlsplit({postgresql!r})
     DATABASES["default"] = {{
         "ENGINE": "django.db.backends.postgresql",
