@@ -15,11 +15,14 @@ import psycopg
 from psycopg.rows import dict_row
 
 from tests import settings
+from tests.harness.spares import Spares
 
 IDLE_IN_TRANSACTION = (
     "SELECT pid FROM pg_stat_activity "
     "WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
 )
+
+DROP = 'DROP DATABASE IF EXISTS "{}" WITH (FORCE)'
 
 
 class Server:
@@ -58,7 +61,7 @@ atexit.register(_server.close)
 
 
 class Database:
-    """A database that one test alone uses, gone when it is dropped.
+    """A database that one test alone uses, gone for it when it is dropped.
 
     Args:
         folder: where the file of an SQLite database goes.
@@ -67,17 +70,32 @@ class Database:
 
     def __init__(self, folder: Path, template: Database | None = None) -> None:
         self.on_postgresql = settings.DATABASE == "postgresql"
+        self._spares: Spares | None = None
         self.name = f"bgtasks_test_{secrets.token_hex(6)}"
         if self.on_postgresql:
             self.url = urlunsplit(urlsplit(settings.POSTGRES_URL)._replace(path=f"/{self.name}"))
             self._server = Server(self.url)
-            copied = f'TEMPLATE "{template.name}"' if template else ""
-            self.administer(f'CREATE DATABASE "{self.name}" {copied}')
+            self._make(template)
         else:
             self.path = folder / f"{self.name}.sqlite3"
             self.url = f"sqlite:///{self.path}"
             if template:
                 shutil.copy(template.path, self.path)
+
+    def _make(self, template: Database | None) -> None:
+        self._copied_from = template
+        if template is None:
+            self.administer(f'CREATE DATABASE "{self.name}"')
+        elif spare := template.spares().take():
+            self.administer(f'ALTER DATABASE "{spare}" RENAME TO "{self.name}"')
+        else:
+            self.administer(f'CREATE DATABASE "{self.name}" TEMPLATE "{template.name}"')
+
+    def spares(self) -> Spares:
+        """Copies of this database, on PostgreSQL, that have served their test."""
+        if self._spares is None:
+            self._spares = Spares(settings.POSTGRES_URL, self.name)
+        return self._spares
 
     def administer(self, statement: str) -> None:
         """Execute what can only be done from outside of this database."""
@@ -103,6 +121,11 @@ class Database:
             return False
 
     def drop(self) -> None:
-        if self.on_postgresql:
-            self._server.close()
-            self.administer(f'DROP DATABASE IF EXISTS "{self.name}" WITH (FORCE)')
+        if not self.on_postgresql:
+            return
+        self._server.close()
+        template = self._copied_from
+        if template is None or not template.spares().give(self.name):
+            self.administer(DROP.format(self.name))
+        for name in self._spares.all() if self._spares else ():
+            self.administer(DROP.format(name))
