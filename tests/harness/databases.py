@@ -22,8 +22,6 @@ IDLE_IN_TRANSACTION = (
     "WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
 )
 
-DROP = 'DROP DATABASE IF EXISTS "{}" WITH (FORCE)'
-
 
 class Server:
     """PostgreSQL, by a connection that stays open: to open one for each poll costs it a process.
@@ -61,7 +59,7 @@ atexit.register(_server.close)
 
 
 class Database:
-    """A database that one test alone uses, gone for it when it is dropped.
+    """A database that one test alone uses, until it is released.
 
     Args:
         folder: where the file of an SQLite database goes.
@@ -83,7 +81,7 @@ class Database:
                 shutil.copy(template.path, self.path)
 
     def _make(self, template: Database | None) -> None:
-        self._copied_from = template
+        self._template = template
         if template is None:
             self.administer(f'CREATE DATABASE "{self.name}"')
         elif spare := template.spares().take():
@@ -120,12 +118,15 @@ class Database:
             connection.execute("ROLLBACK")
             return False
 
+    def release(self) -> None:
+        """Have no more use for it: it is emptied for another test, or dropped."""
+        if self.on_postgresql:
+            self._server.close()
+            if not (self._template and self._template.spares().give(self.name)):
+                self.drop()
+
     def drop(self) -> None:
-        if not self.on_postgresql:
-            return
-        self._server.close()
-        template = self._copied_from
-        if template is None or not template.spares().give(self.name):
-            self.administer(DROP.format(self.name))
-        for name in self._spares.all() if self._spares else ():
-            self.administer(DROP.format(name))
+        if self.on_postgresql:
+            self._server.close()
+            for name in (self.name, *(self._spares.all() if self._spares else ())):
+                self.administer(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

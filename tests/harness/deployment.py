@@ -127,7 +127,7 @@ class Deployment:
             if worker.alive:
                 kill_tree(worker.pid)
             worker.wait()
-        self.database.drop()
+        self.database.release()
 
 
 def deployments(folder: Path) -> Iterator[Callable[..., Deployment]]:

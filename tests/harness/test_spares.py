@@ -42,7 +42,7 @@ def test_the_next_test_finds_it_as_the_template_is_and_by_another_name(
 ) -> None:
     first = Database(tmp_path, template)
     first.query(USED)
-    first.drop()
+    first.release()
     assert first.name in names()
     second = Database(tmp_path, template)
     assert first.name not in names()
@@ -52,7 +52,7 @@ def test_the_next_test_finds_it_as_the_template_is_and_by_another_name(
     assert second.query("INSERT INTO task (name) VALUES ('c') RETURNING id") == [{"id": 1}]
     added = "INSERT INTO django_migrations (name) VALUES ('0002') RETURNING id"
     assert second.query(added) == [{"id": 2}]
-    second.drop()
+    second.release()
 
 
 @pytest.mark.parametrize(
@@ -74,14 +74,14 @@ def test_the_next_test_finds_it_as_the_template_is_and_by_another_name(
 def test_one_that_was_changed_is_dropped(template: Database, tmp_path: Path, change: str) -> None:
     used = Database(tmp_path, template)
     used.query(change)
-    used.drop()
+    used.release()
     assert used.name not in names()
 
 
 def test_a_setting_of_the_database_is_a_change(template: Database, tmp_path: Path) -> None:
     used = Database(tmp_path, template)
     used.administer(f'ALTER DATABASE "{used.name}" SET work_mem = 1024')
-    used.drop()
+    used.release()
     assert used.name not in names()
 
 
@@ -89,20 +89,20 @@ def test_who_is_still_connected_is_sent_away(template: Database, tmp_path: Path)
     used = Database(tmp_path, template)
     left = psycopg.connect(used.url)
     left.execute("LOCK TABLE task IN ACCESS EXCLUSIVE MODE")
-    used.drop()
+    used.release()
     again = Database(tmp_path, template)
     assert again.query("SELECT * FROM task") == []
     with pytest.raises(psycopg.OperationalError):
         left.execute("SELECT 1")
     left.close()
-    again.drop()
+    again.release()
 
 
 def test_with_the_template_all_are_dropped(tmp_path: Path) -> None:
     template = Database(tmp_path)
     copies = [Database(tmp_path, template) for _ in range(2)]
     for copy in copies:
-        copy.drop()
+        copy.release()
     assert {copy.name for copy in copies} <= names()
     template.drop()
     assert not {template.name, *(copy.name for copy in copies)} & names()
