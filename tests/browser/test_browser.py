@@ -152,6 +152,7 @@ def test_the_first_tab_stop_skips_to_the_content(page: Page, site: LiveSite) -> 
     expect(page).to_have_url(f"{site.url}/#main")
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     "context_options", [{}, DARK, PHONE, PHONE | DARK], ids=["light", "dark", "phone", "phone-dark"]
 )
