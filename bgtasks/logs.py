@@ -10,7 +10,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from logging.handlers import QueueHandler
 from typing import Any, TextIO
 
@@ -93,6 +93,64 @@ def show_what_no_listener_logs() -> None:
             "stderr. Start a listener when bgtasks.signals.worker_started is sent.",
             os.getpid(),
         )
+
+
+# Seconds to wait for a thread that writes a record, and at the end of a process for all of it.
+PATIENCE = 3.0
+
+
+@contextmanager
+def no_record_half_written() -> Iterator[None]:
+    """Fork in this context, so that no other thread is in the middle of writing a log record.
+
+    A stream has a lock of its own, which Python does not free in a child. If a thread of the parent
+    held it, whoever writes to that stream in the child, or flushes it, would wait for ever. The
+    locks of the handlers, which logging does free in a child, are around it.
+    """
+    # First the lock of logging itself, which `os.fork` takes too: so all threads take them in the
+    # same order. A thread that hangs in a handler is not waited for any longer than `PATIENCE`.
+    locks = [logging._lock, *(handler.lock for handler in _all_handlers() if handler.lock)]  # type: ignore[attr-defined]
+    held = [lock for lock in locks if lock.acquire(timeout=PATIENCE)]
+    pid = os.getpid()
+    try:
+        yield
+    finally:
+        for lock in reversed(held) if os.getpid() == pid else ():
+            lock.release()
+
+
+def _all_handlers() -> list[logging.Handler]:
+    found = [reference() for reference in logging._handlerList]  # type: ignore[attr-defined]
+    return [handler for handler in found if handler]
+
+
+def write_the_rest() -> None:
+    """Write what handlers and streams still keep, at the end of a process that was forked.
+
+    If one of them cannot be written to, it is given up after `PATIENCE`: it may have a lock that a
+    thread of the parent held, or write to a host that does not answer.
+    """
+    thread = threading.Thread(target=_write_the_rest, name="bgtasks-log", daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+
+
+def _write_the_rest() -> None:
+    flush_output()
+    for reference in reversed(logging._handlerList[:]):  # type: ignore[attr-defined]
+        # One stream that is broken keeps no other from being written. Python may also say that a
+        # call is reentrant, if this thread has the number of the one that held a stream's lock.
+        with suppress(Exception):
+            logging.shutdown([reference])
+    flush_output()
+
+
+def flush_output() -> None:
+    """Empty the buffers of stdout and stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        # A stream may be closed or None, and whoever reads it may be gone.
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
 
 
 def _handlers(name: str) -> Iterator[logging.Handler]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -107,11 +105,12 @@ class Child:
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
         _close_connections()
-        _flush()
+        logs.flush_output()  # else the child would write it again
         # Signals are blocked until the child has its own handlers.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
-            pid = os.fork()
+            with logs.no_record_half_written():
+                pid = os.fork()
         except OSError:
             os.close(writer)
             marks.close()
@@ -254,8 +253,7 @@ def _live(
         logger.exception("A child of the supervisor ends.")
     finally:
         try:
-            logging.shutdown()
-            _flush()
+            logs.write_the_rest()
         finally:
             os._exit(code)  # if the child returned from here, it would go on as a second supervisor
 
@@ -281,11 +279,3 @@ def _close_connections() -> None:
     for connection in connections.all(initialized_only=True):
         if hasattr(connection, "close_pool"):
             connection.close_pool()
-
-
-def _flush() -> None:
-    """Empty the buffers of stdout and stderr, or a forked child would write their content again."""
-    for stream in (sys.stdout, sys.stderr):
-        # A stream may be closed or None, and whoever reads it may be gone.
-        with suppress(OSError, ValueError, AttributeError):
-            stream.flush()

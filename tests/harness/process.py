@@ -127,6 +127,9 @@ class Process:
             self._popen.kill()
             raise AssertionError(f"{self._popen.args} did not end:\n{self.output}") from None
         self._reader.join(timeout)
+        if self._reader.is_alive():  # to close the pipe would wait for that thread
+            left = f"{self._popen.args} has left a process behind, which holds its output"
+            raise AssertionError(f"{left}:\n{self.output}")
         for pipe in (self._popen.stdin, self._popen.stdout):
             if pipe:
                 pipe.close()

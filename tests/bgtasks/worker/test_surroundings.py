@@ -17,6 +17,7 @@ def queued(project: Deployment) -> Deployment:
 
 
 APP = "tests.bgtasks.project.queued_log"
+BUSY = "tests.bgtasks.project.busy_log"
 
 
 def test_what_a_failed_task_logs_is_not_lost_with_the_thread_that_writes_the_log(
@@ -40,6 +41,25 @@ def test_a_receiver_of_worker_started_starts_the_log_of_each_process(
     assert log.count("Failing tests.bgtasks.project.policied.refuse") == 10
     assert log.count("Traceback") == 10
     assert "Start a listener" not in log + output
+
+
+@pytest.mark.parametrize("past_the_log", [False, True])
+def test_a_worker_forked_while_a_thread_writes_the_log_comes_to_its_end(
+    project: Deployment, past_the_log: bool
+) -> None:
+    """A child has the lock of the stream as it was at the fork, and nobody there to free it."""
+    log = project.folder / "log"
+    project.settings = {"BUSY_LOG": str(log), "PAST_THE_LOG": past_the_log}
+    if past_the_log:  # nothing may be logged in the child: that waits for the stream, in any case
+        project.run("tasks.work(1)")
+        worker = project.worker("--drain", MORE_APPS=BUSY, LOG_LEVEL="ERROR")
+        assert worker.wait() == 0, worker.output
+        assert "Traceback" not in worker.output
+        assert project.ledger("work", "1")
+    else:
+        project.run("tasks.refuse.map(range(3))")
+        project.drain(MORE_APPS=BUSY)
+        assert log.read_text().count("Traceback") == 3
 
 
 def test_a_worker_that_gevent_has_patched_refuses_coroutines(project: Deployment) -> None:
