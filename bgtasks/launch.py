@@ -120,13 +120,14 @@ def require_tables() -> None:
 
 def _missing() -> str:
     """A table of ours, or a column of one, that the database does not have; "" if it has all."""
-    introspection = connection().introspection
+    names = connection().introspection.table_names()
     with connection().cursor() as cursor:
-        names = introspection.table_names(cursor)
         for model in apps.get_app_config("bgtasks").get_models():
             if (table := model._meta.db_table) not in names:
                 return f"table {table}"
-            there = {column.name for column in introspection.get_table_description(cursor, table)}
+            # Django's own description of a table parses how it was made, 10 ms for each on SQLite.
+            cursor.execute(f"SELECT * FROM {table} LIMIT 0")  # noqa: S608
+            there = {column[0] for column in cursor.description}
             for field in model._meta.concrete_fields:
                 if field.column not in there:
                     return f"column {field.column} in table {table}"

@@ -11,4 +11,8 @@ os.environ["DATABASE_URL"] = "sqlite://:memory:"
 os.environ["MORE_SETTINGS"] = "{}"
 django.setup()
 
-import bgtasks.management.commands.process_tasks  # noqa: E402, F401  needs the models
+# What a worker imports when it starts. These need the models.
+import bgtasks.dialects.django_q  # noqa: E402
+import bgtasks.mail.sending  # noqa: E402
+import bgtasks.management.commands.process_tasks  # noqa: E402
+import bgtasks.supervisor.supervisor  # noqa: E402, F401
