@@ -28,10 +28,11 @@ run: $(VENV)/.run .env ## start the site and its worker on http://127.0.0.1:8000
 	  while kill -0 $$pid 2>/dev/null; do wait $$pid; code=$$?; done; \
 	  [ $$code -ge 128 ] || { echo "It ended by itself. Is port $(PORT) taken? Try: make run PORT=8001"; exit 1; }
 
+# Where an environment forbids to write bytecode, each of a thousand processes would compile all code.
 test: $(VENV)/.dev ## run every test that this machine can; REQUIRE_ALL=1 fails on a skip
 	@marks=""; for database in $(DATABASES); do \
 	  echo "The tests with $$database:"; \
-	  TEST_DATABASE=$$database $(BIN)/python -m pytest -n auto --dist loadgroup --durations=10 -m "$$marks" $(TESTS); \
+	  PYTHONDONTWRITEBYTECODE= TEST_DATABASE=$$database $(BIN)/python -m pytest -n auto --dist loadgroup --durations=10 -m "$$marks" $(TESTS); \
 	  code=$$?; [ $$code -eq 0 ] || { [ "$$marks" ] && [ $$code -eq 5 ]; } || exit 1; \
 	  marks="not any_database"; \
 	done
