@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.harness import preloaded
+from tests.harness.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -179,7 +180,14 @@ def thaw(pids: Sequence[int]) -> None:
 
 
 def kill_tree(pid: int) -> None:
-    """Kill a worker, its children, and what their tasks have started and left in their groups."""
+    """Kill a worker, its children, and what their tasks have started and left in their groups.
+
+    The worker is stopped first: it would fork a child anew for each that is killed, and that one
+    would live on without it.
+    """
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: state(pid) in {"T", "Z", ""}, f"process {pid} stopped")
     for victim in (*children(pid), pid):
         with suppress(ProcessLookupError):
             if os.getpgid(victim) == victim != os.getpgrp():
