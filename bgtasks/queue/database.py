@@ -303,6 +303,16 @@ def _sqlstate(error: Exception) -> str | None:
     return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
 
 
+def columns_of(table: str) -> set[str]:
+    """The names of a table's columns, in the database.
+
+    Django's own description of a table parses on SQLite how it was made, which takes 3 ms.
+    """
+    with connection().cursor() as cursor:
+        cursor.execute(f"SELECT * FROM {table} LIMIT 0")
+        return {column[0] for column in cursor.description}
+
+
 def instances(rows: Iterable[tuple[Any, ...]]) -> list[Task]:
     """Make instances of rows that have the columns `FIELDS`.
 

@@ -42,7 +42,7 @@ def due_work(
     settings.TASKS = TASKS
     if request.node.get_closest_marker("django_db"):
         Task.objects.all().delete()
-    beside = Deployment(tmp_path, SimpleNamespace(url=_url_of_this_database(), drop=bool))
+    beside = Deployment(tmp_path, SimpleNamespace(url=_url_of_this_database(), release=bool))
     beside.settings = {"TASKS": TASKS}
     places.begin(lambda: deploy(TASKS=TASKS), beside, tmp_path)
     yield
