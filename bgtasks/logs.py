@@ -10,9 +10,11 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from logging.handlers import QueueHandler
 from typing import Any, TextIO
+
+from bgtasks.clock import elapsed
 
 # What ends a line, hides what follows, or shows it in another order: control characters,
 # separators, marks of direction. A text with half of a surrogate pair could not be written at all.
@@ -107,21 +109,27 @@ def no_record_half_written() -> Iterator[None]:
     held it, whoever writes to that stream in the child, or flushes it, would wait for ever. The
     locks of the handlers, which logging does free in a child, are around it.
     """
-    # First the lock of logging itself, which `os.fork` takes too: so all threads take them in the
-    # same order. A thread that hangs in a handler is not waited for any longer than `PATIENCE`.
-    locks = [logging._lock, *(handler.lock for handler in _all_handlers() if handler.lock)]  # type: ignore[attr-defined]
-    held = [lock for lock in locks if lock.acquire(timeout=PATIENCE)]
-    pid = os.getpid()
-    try:
-        yield
-    finally:
-        for lock in reversed(held) if os.getpid() == pid else ():
-            lock.release()
+    pid, until = os.getpid(), elapsed() + PATIENCE
+    with ExitStack() as held:
+        for lock in _locks():
+            # For threads that hang in handlers, it waits for `PATIENCE` in all, and then forks. And
+            # a handler of the project's own may have a lock that cannot be waited for like this.
+            with suppress(TypeError):
+                if lock.acquire(timeout=max(0.0, until - elapsed())):
+                    held.callback(lock.release)
+        try:
+            yield
+        finally:
+            if os.getpid() != pid:
+                held.pop_all()  # logging has made them anew in the child
 
 
-def _all_handlers() -> list[logging.Handler]:
-    found = [reference() for reference in logging._handlerList]  # type: ignore[attr-defined]
-    return [handler for handler in found if handler]
+def _locks() -> Iterator[Any]:
+    """The lock of logging itself, which `os.fork` takes too, and then those of all handlers."""
+    yield logging._lock  # type: ignore[attr-defined]
+    for reference in logging._handlerList[:]:  # type: ignore[attr-defined]
+        if (handler := reference()) and handler.lock:
+            yield handler.lock
 
 
 def write_the_rest() -> None:
@@ -142,7 +150,6 @@ def _write_the_rest() -> None:
         # call is reentrant, if this thread has the number of the one that held a stream's lock.
         with suppress(Exception):
             logging.shutdown([reference])
-    flush_output()
 
 
 def flush_output() -> None:

@@ -13,6 +13,7 @@ import pytest
 import bgtasks
 from bgtasks import logs
 from tests.harness.deployment import Deployment
+from tests.harness.threads import in_threads
 
 pytestmark = pytest.mark.any_database
 
@@ -69,3 +70,26 @@ def test_p10_a_line_break_in_a_name_forges_no_line_of_a_workers_log(project: Dep
     output = project.drain()
     assert "a task\\n2026-01-01 ERROR" in output
     assert not re.search(r"^2026-01-01", output, re.MULTILINE)
+
+
+class Lock:
+    """As a handler of a project's own may have one."""
+
+    def acquire(self) -> bool:
+        return True
+
+
+def test_while_a_worker_forks_no_other_thread_is_in_a_handler(written: Any) -> None:
+    logger, _ = written
+    strange, handler = logging.StreamHandler(), logger.handlers[0]
+    strange.lock = Lock()
+
+    def is_free(_: int = 0) -> bool:
+        free: bool = handler.lock.acquire(blocking=False)
+        if free:
+            handler.lock.release()
+        return free
+
+    with logs.no_record_half_written():
+        assert in_threads(1, is_free) == [False]
+    assert in_threads(1, is_free) == [True]
