@@ -104,3 +104,13 @@ def mail_backend() -> str:
 def mail_max_size() -> int:
     """How many bytes a mail may have, with its attachments."""
     return int(getattr(settings, "BGTASKS_MAIL_MAX_SIZE", 10 * 1024 * 1024))
+
+
+def traces() -> bool:
+    """Whether enqueueing and running are traced by OpenTelemetry."""
+    return bool(getattr(settings, "BGTASKS_TRACES", False))
+
+
+def metrics_token() -> str:
+    """What a program must send to read the metrics from the site; empty: only staff may."""
+    return str(getattr(settings, "BGTASKS_METRICS_TOKEN", ""))

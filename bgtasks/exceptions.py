@@ -9,6 +9,7 @@ BgtasksError
 │       └── InvalidCron
 ├── NotJSON                  at enqueue (a TypeError too)
 ├── WrongArguments           at enqueue (a TypeError too)
+├── EnqueuedInCoroutine      at enqueue (a SynchronousOnlyOperation too)
 ├── UnknownOption            at a call (a TypeError too)
 │   └── UnknownAttribute     (an AttributeError too)
 ├── ForbiddenFunction        at ``async_task()``, and in the worker
@@ -19,6 +20,7 @@ BgtasksError
 ├── ResultTimeout            (a TimeoutError too)
 ├── WouldBlock               (a RuntimeError too)
 ├── UnreadableResult         at a result (a ValueError too)
+├── NotRetried               at ``AsyncResult.retry()``
 ├── TaskFailed, TaskRevoked  from ``get()``, where it has no exception of the task's to raise
 ├── InvalidProgress          at ``set_progress()`` (a ValueError too)
 ├── Retry, Snooze, Cancel    for a task to raise
@@ -30,6 +32,9 @@ BgtasksError
 │   ├── UnstorableMail       (a TypeError too)
 │   ├── UnreadableMail       in the worker
 │   └── MailNotSent          in the worker
+├── MetricsMissing           where metrics are served
+├── TracesMissing            at enqueue, if traces are on (an ImproperlyConfigured too)
+├── CannotServe              at worker start
 ├── TaskModuleError          at worker start
 ├── LeaseLost, NoNextRun,
 │   BrokenTransaction        in the worker
@@ -47,11 +52,28 @@ from __future__ import annotations
 from datetime import timedelta
 
 from background_task.exceptions import InvalidTaskError
+from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 from django.db import OperationalError, ProgrammingError
 
 
 class BgtasksError(Exception):
     """The base of all errors that bgtasks raises."""
+
+
+class MetricsMissing(BgtasksError):
+    """Metrics are asked for, and the package for that is not installed."""
+
+
+class TracesMissing(BgtasksError, ImproperlyConfigured):
+    """Traces are on in the settings, and OpenTelemetry is not installed."""
+
+
+class CannotServe(BgtasksError):
+    """A worker cannot listen on the port, or write the file, that its options name."""
+
+
+class NotRetried(BgtasksError):
+    """A task was not retried; the message says why."""
 
 
 class InvalidTask(BgtasksError):
@@ -92,6 +114,10 @@ class DuplicateTask(InvalidTask):
 
 class NotJSON(BgtasksError, TypeError):
     """An argument of a call cannot be written as JSON, so a row cannot carry it."""
+
+
+class EnqueuedInCoroutine(BgtasksError, SynchronousOnlyOperation):
+    """A call in a coroutine would block its event loop, for it is a statement on the database."""
 
 
 class WrongArguments(BgtasksError, TypeError):

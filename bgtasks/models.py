@@ -8,13 +8,17 @@ from background_task.models import CompletedTask, Task
 from django.db import models
 
 __all__ = [
+    "Action",
     "Attempt",
     "CallOptions",
     "CompletedTask",
+    "Counter",
     "Creator",
     "CronSlot",
     "Mail",
+    "Operations",
     "Outcome",
+    "PausedQueue",
     "Progress",
     "Revocation",
     "Task",
@@ -32,10 +36,16 @@ class Worker(models.Model):
     processes = models.IntegerField()
     threads = models.IntegerField()
     queues = models.JSONField(null=True, help_text="None: every queue.")
+    names = models.JSONField(
+        null=True, help_text="Of the tasks that it knows. None: of an older version."
+    )
     version = models.CharField(max_length=32)
     lease = models.FloatField(help_text="Seconds that its claims outlive a heartbeat.")
     started_at = models.DateTimeField()
     heartbeat_at = models.DateTimeField(help_text="By the database's clock.")
+    status = models.JSONField(
+        null=True, help_text="What it does, as of its last heartbeat. None: of an older version."
+    )
 
     def __str__(self) -> str:
         return f"{self.name} (process {self.pid} on {self.host})"
@@ -62,6 +72,9 @@ class Outcome(models.Model):
     )
     exception = models.TextField(  # noqa: DJ001
         null=True, help_text="The class and the arguments, as JSON."
+    )
+    due_at = models.DateTimeField(
+        null=True, help_text="When the last attempt was due; None: of an older version."
     )
 
     class Meta:
@@ -165,6 +178,10 @@ class CronSlot(models.Model):
 
     name = models.CharField(max_length=190, primary_key=True, help_text="The task's.")
     slot = models.DateTimeField()
+    task_id = models.BigIntegerField(
+        null=True, help_text="That of the row; None: of an older version, or there was none yet."
+    )
+    paused_at = models.DateTimeField(null=True, help_text="None: it is not paused.")
 
     def __str__(self) -> str:
         return f"{self.name} at {self.slot}"
@@ -189,3 +206,120 @@ class Mail(models.Model):
 
     def __str__(self) -> str:
         return f"mail {self.pk}"
+
+
+class Action(models.Model):
+    """What somebody has done to a task, by the admin, by a command or by a program."""
+
+    class Kind(models.TextChoices):
+        RETRIED = "retried"
+        CANCELLED = "cancelled"
+        RUN_NOW = "run_now", "to run now"
+        PRIORITY = "priority", "priority changed"
+        MOVED = "moved", "moved to another queue"
+        DELETED = "deleted"
+
+    task_id = models.BigIntegerField()
+    kind = models.CharField(max_length=16, choices=Kind.choices)
+    by = models.CharField(max_length=150, blank=True, help_text="Who: a user's name as a rule.")
+    at = models.DateTimeField(db_index=True)
+    detail = models.CharField(max_length=255, blank=True)
+    other_id = models.BigIntegerField(null=True, db_index=True, help_text="A retry's new task.")
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["task_id"], name="bgtasks_action_task")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["task_id"],
+                condition=models.Q(kind="retried"),
+                name="bgtasks_retried_once",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"task {self.task_id} {self.get_kind_display()} by {self.by or 'a program'}"
+
+
+class Child(models.Model):
+    """That a task was enqueued by a run of another one, its parent."""
+
+    task_id = models.BigIntegerField(primary_key=True)
+    parent_id = models.BigIntegerField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"task {self.task_id} of task {self.parent_id}"
+
+
+class PausedQueue(models.Model):
+    """A queue from which no worker claims rows until it is resumed. Enqueuing goes on."""
+
+    queue = models.CharField(
+        max_length=190, primary_key=True, help_text="Empty: the rows without a queue."
+    )
+    by = models.CharField(max_length=150, blank=True)
+    at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.queue or "(no queue)"
+
+
+# How many cells a histogram of durations has. The last one begins at 37 hours.
+CELLS = 28
+# The durations of a run: from when its row was due until it started; and from its start to its end.
+DURATIONS = ("waited", "ran")
+SUMS = tuple(f"{name}_sum" for name in DURATIONS)
+HISTOGRAMS = tuple(f"{name}_{cell}" for name in DURATIONS for cell in range(CELLS))
+
+
+class Counter(models.Model):
+    """How many runs have ended within a span of time, by queue, task and worker.
+
+    Further columns, `HISTOGRAMS`, say of how many of the runs a duration was in which cell: cell 0
+    is for less than a millisecond, and cell i for less than 2 to the power of i, in milliseconds.
+    The last cell has also all that is longer. `SUMS` are the sums of the durations, in seconds.
+    """
+
+    width = models.IntegerField(help_text="The length of the span, in seconds; 0: for ever.")
+    start = models.BigIntegerField(help_text="When it begins, in seconds since 1970, UTC.")
+    queue = models.CharField(max_length=190, help_text="Empty: rows without a queue.")
+    name = models.CharField(max_length=190, help_text="The task's.")
+    worker = models.CharField(max_length=32, help_text="Empty: all of them.")
+    succeeded = models.BigIntegerField(default=0)
+    failed = models.BigIntegerField(default=0)
+    cancelled = models.BigIntegerField(default=0)
+    retried = models.BigIntegerField(default=0, help_text="Failed, and were to be tried again.")
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["width", "start", "queue", "name", "worker"], name="bgtasks_counted_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.succeeded} in {self.width} s"
+
+
+for _column in HISTOGRAMS:
+    Counter.add_to_class(_column, models.BigIntegerField(default=0))
+for _column in SUMS:
+    Counter.add_to_class(_column, models.FloatField(default=0))
+
+
+class Operations(Outcome):
+    """The entry "Background tasks" of the admin, and the permissions to look and to act there.
+
+    It is a proxy, for it needs no table: an unmanaged model would make ``dumpdata`` fail.
+    """
+
+    class Meta:
+        proxy = True
+        verbose_name = verbose_name_plural = "background tasks"
+        default_permissions = ("view",)
+        permissions: ClassVar = [
+            ("act_operations", "Can retry, cancel, move and delete background tasks"),
+            ("pause_operations", "Can pause queues of background tasks"),
+        ]
+
+    def __str__(self) -> str:
+        return f"task {self.pk}" if self.pk else "background tasks"

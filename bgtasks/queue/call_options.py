@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,21 @@ from bgtasks.queue.claimed_row import MARK, MARKED, read_options
 def announce(row: Task, options: Mapping[str, Any]) -> None:
     """Mark a new row, before it is saved, as one that has options. Without any, nothing is done."""
     if options:
-        row.task_params = f"{MARK}{without_mark(row.task_params)}"
+        row.task_params = with_mark(row.task_params)
+
+
+# The context of the trace in which a call was enqueued; see `bgtasks.running.tracing`.
+TRACE = "trace"
+
+
+def inherited(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a row for the row that is enqueued when this one has ended."""
+    return {name: options[name] for name in (TRACE,) if name in options}
+
+
+def with_mark(params: str) -> str:
+    """The text of a row's arguments, marked as those of a row that has options."""
+    return f"{MARK}{without_mark(params)}"
 
 
 def without_mark(params: str) -> str:
@@ -30,6 +44,19 @@ def insert(row: Task, options: Mapping[str, Any]) -> None:
     """Store the options of a new row, which is marked. Without options, nothing is stored."""
     if options:
         _upsert(row.pk, options)
+
+
+def insert_many(ids: Sequence[int], options: Mapping[str, Any]) -> None:
+    """Store the same options of many new rows, which are marked."""
+    if options:
+        # JSON gives the ids to both databases as one parameter, however many they are.
+        each = "json_array_elements_text(%s::json)" if db.on_postgresql() else "json_each(%s)"
+        db.execute(
+            f"INSERT INTO {db.OPTIONS} (task_id, options) "
+            f"SELECT CAST(value AS bigint), %s FROM {each} WHERE true "
+            "ON CONFLICT (task_id) DO UPDATE SET options = excluded.options",
+            [json.dumps({**options, MARKED: True}), json.dumps(ids)],
+        )
 
 
 def _upsert(task_id: int, options: Mapping[str, Any]) -> None:

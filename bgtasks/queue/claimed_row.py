@@ -27,18 +27,24 @@ class ClaimedRow:
             `bgtasks.clock.elapsed`. A row that has waited long since then is confirmed before it
             starts; one with 0.0 is confirmed in any case.
         options: the options of its call; see `bgtasks.models.CallOptions`.
+        due: when it was due, as the database writes a date; empty: that was not read.
         is_coroutine: whether the event loop runs it, and not a thread.
     """
 
-    __slots__ = ("claimed_at", "is_coroutine", "options", "pk", "row")
+    __slots__ = ("claimed_at", "due", "is_coroutine", "options", "pk", "row")
 
     def __init__(
-        self, row: Task, claimed_at: float = 0.0, options: Mapping[str, Any] = NO_OPTIONS
+        self,
+        row: Task,
+        claimed_at: float = 0.0,
+        options: Mapping[str, Any] = NO_OPTIONS,
+        due: str = "",
     ) -> None:
         self.row = row
         self.pk: int = row.pk
         self.claimed_at = claimed_at
         self.options = options
+        self.due = due
         self.is_coroutine = False
 
 

@@ -14,6 +14,7 @@ from bgtasks import conf
 from bgtasks.queue import call_options, notify
 from bgtasks.queue import database as db
 from bgtasks.queue.frontier import Frontier
+from bgtasks.queue.pauses import NOT_PAUSED
 
 # The ``last_error`` of a row whose run was lost with its worker begins like this. A worker tries to
 # run such a row alone: if it kills its worker again, no other run is lost with it.
@@ -211,7 +212,7 @@ def ready(names: Collection[str], queues: Sequence[str] | None = None) -> bool:
     """
     now = timezone.now()
     due = Q(run_at__lte=now) | Q(run_at__lte=now + SUSPECTS_WAIT, last_error__startswith=LOST)
-    rows = free().filter(due, task_name__in=list(names))
+    rows = free().filter(due, task_name__in=list(names)).extra(where=[NOT_PAUSED])  # noqa: S610
     return bool((rows.filter(queue__in=queues) if queues else rows).exists())
 
 

@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import transaction
+from django.utils import timezone
 
-from bgtasks.models import CronSlot
+from bgtasks.models import CronSlot, Task
 from bgtasks.queue import database as db
 
 SLOTS = CronSlot._meta.db_table
@@ -55,6 +56,13 @@ def last_slots(names: Iterable[str]) -> dict[str, datetime]:
     return {name: _read(at) for name, at in rows}
 
 
+def last_tasks(names: Iterable[str]) -> dict[str, int]:
+    """The id of the task that was enqueued last for each of these names, as far as it is known."""
+    rows = CronSlot.objects.using(db.alias()).filter(pk__in=list(names))
+    found = rows.values_list("name", "task_id")
+    return {name: task_id for name, task_id in found if task_id is not None}
+
+
 def _read(seconds: Any) -> datetime:
     try:
         return datetime.fromtimestamp(int(seconds), UTC)
@@ -62,7 +70,7 @@ def _read(seconds: Any) -> datetime:
         return UNREADABLE
 
 
-def enqueue_slot(name: str, slot: datetime, insert: Callable[[], object]) -> bool:
+def enqueue_slot(name: str, slot: datetime, insert: Callable[[], Task]) -> bool:
     """Enqueue a task for a slot, unless a worker has done so for this slot or a later one.
 
     One transaction moves the task's `CronSlot` forward and inserts the row. So exactly one of any
@@ -70,19 +78,49 @@ def enqueue_slot(name: str, slot: datetime, insert: Callable[[], object]) -> boo
 
     Args:
         name: the task's name.
-        insert: inserts the row; called inside the transaction.
+        insert: inserts the row, and returns it; called inside the transaction.
 
     Returns:
         Whether the row was inserted.
     """
     with transaction.atomic(using=db.alias()):
         ahead = f"{db.age('%s', utc=True)} > %s"
-        sql = f"UPDATE {SLOTS} SET slot = %s WHERE name = %s AND slot < %s AND {ahead}"
+        sql = f"UPDATE {SLOTS} SET slot = %s WHERE name = %s AND slot < %s AND {ahead} "
+        sql += "AND paused_at IS NULL"
         at = _stored(slot)
         if not db.execute(sql, [at, name, at, at, -EARLY]):
             return False
-        insert()
+        row = insert()
+        db.execute(f"UPDATE {SLOTS} SET task_id = %s WHERE name = %s", [row.pk, name])
         return True
+
+
+def pause(name: str) -> bool:
+    """Have nothing enqueued by a task's cron line, until `resume`; returns whether it was changed.
+
+    Args:
+        name: the task's name. If no worker has seen its cron line yet, it is paused all the same.
+    """
+    first_seen(name, datetime.now(UTC))
+    sql = f"UPDATE {SLOTS} SET paused_at = %s WHERE name = %s AND paused_at IS NULL"
+    return bool(db.execute(sql, [db.moment(timezone.now()), name]))
+
+
+def resume(name: str) -> bool:
+    """Have a task enqueued by its cron line again; returns whether it was paused.
+
+    What came in between is not made up for: the slots are counted from now on.
+    """
+    sql = (
+        f"UPDATE {SLOTS} SET paused_at = NULL, slot = %s WHERE name = %s AND paused_at IS NOT NULL"
+    )
+    return bool(db.execute(sql, [_stored(datetime.now(UTC)), name]))
+
+
+def paused() -> dict[str, datetime]:
+    """Since when cron lines are paused, by the names of their tasks."""
+    rows = CronSlot.objects.using(db.alias()).filter(paused_at__isnull=False)
+    return {name: at for name, at in rows.values_list("name", "paused_at") if at}
 
 
 def set_back(name: str) -> bool:

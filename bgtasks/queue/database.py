@@ -18,6 +18,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 from django.db.models.base import ModelState
 from django.db.models.signals import post_init, pre_init
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 
 from bgtasks.models import Attempt, CallOptions, CompletedTask, Outcome, Task, Worker
 
@@ -132,6 +134,11 @@ def _is_odd(column: str) -> str:
     return f"{column} IS NOT NULL AND date({column}) IS NOT substr({column}, 1, 10)"
 
 
+def date_or_null(column: str) -> str:
+    """SQL for the date in a column, or NULL if Python cannot hold it."""
+    return f"CASE WHEN {_is_odd(column)} THEN NULL ELSE {column} END"
+
+
 def odd_ids(model: type[Model], most: int) -> list[Any]:
     """The primary keys of at most so many rows that `has_odd_date`. The whole table is searched."""
     key, table = model._meta.pk.column, model._meta.db_table
@@ -152,6 +159,16 @@ def moments(values: Iterable[datetime | None]) -> list[Any]:
         else value and moment(value)
         for value in values
     ]  # fmt: skip
+
+
+def read_date(value: Any) -> datetime | None:
+    """A date as a statement gives it: on SQLite a text, in the time zone of the database."""
+    if isinstance(value, str):
+        value = parse_datetime(value)
+    if value is None or timezone.is_aware(value):
+        return value  # type: ignore[no-any-return]
+    zone = connection().timezone
+    return value if zone is None else timezone.make_aware(value, zone)
 
 
 def members(values: Iterable[Any]) -> Any:
@@ -246,11 +263,45 @@ def next_completed_id() -> tuple[str, list[Any]]:
     return f"MAX(({given_out}), ({there})) + ROW_NUMBER() OVER ()", [COMPLETED]
 
 
+def next_task_id() -> tuple[str, list[Any]]:
+    """SQL, and its parameters, for an id that no row has had, for each selected row.
+
+    On SQLite no other connection can take the same ids: the statement holds the write lock.
+    """
+    if on_postgresql():
+        return "nextval((SELECT pg_get_serial_sequence(%s, 'id')))", [f'"{TASKS}"']
+    given_out = "SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = %s"
+    there = f"SELECT COALESCE(MAX(id), 0) FROM {TASKS}"
+    return f"MAX(({given_out}), ({there})) + ROW_NUMBER() OVER ()", [TASKS]
+
+
+def unindexed(column: str) -> str:
+    """SQL for a column, by whose index SQLite is not to find the rows.
+
+    Without statistics, SQLite takes an index on the state of outcomes for better than a range of
+    ids, and reads every outcome of that state. PostgreSQL has statistics.
+    """
+    return column if on_postgresql() else f"+{column}"
+
+
+def listed(type_: str) -> str:
+    """SQL for a table ``given(id)`` of values, whose parameter comes from `members`."""
+    if on_postgresql():
+        return f"unnest(%s::{type_}[]) AS given(id)"
+    return "(SELECT value AS id FROM json_each(%s)) AS given"
+
+
 def execute(sql: str, params: Sequence[Any] = ()) -> int:
     """Run a statement; returns how many rows it changed."""
     with connection().cursor() as cursor:
         cursor.execute(sql, params)
         return int(cursor.rowcount)
+
+
+def execute_many(sql: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Run a statement once for each of the rows, which are its parameters."""
+    with connection().cursor() as cursor:
+        cursor.executemany(sql, rows)
 
 
 def fetch(sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,6 +29,10 @@ class Ending:
         cancelled: the row ends without success and is not tried again; `error` says why.
         options: the options of the row's call; None: they were not read.
         snoozed: this run is not counted as an attempt, and the row is ready again after `delay`.
+        due: when the row was due, as the database writes a date; empty: that is not known.
+        ran: for how many seconds it ran; None: that is not known.
+        is_logged: the log has said already how this run ended.
+        children: the ids of the tasks that this run has enqueued.
     """
 
     row: Task
@@ -42,6 +46,10 @@ class Ending:
     cancelled: bool = False
     snoozed: bool = False
     options: Mapping[str, Any] | None = None
+    due: str = ""
+    ran: float | None = None
+    is_logged: bool = False
+    children: Sequence[int] = ()
 
     @property
     def again(self) -> bool:

@@ -154,12 +154,15 @@ def insert_unique(
 CHUNK = 5000
 
 
-def insert_many(like: Task, params: Sequence[str]) -> list[Task]:
+def insert_many(
+    like: Task, params: Sequence[str], options: Mapping[str, Any] | None = None
+) -> list[Task]:
     """Insert rows that differ in their arguments only, all in one transaction.
 
     Args:
         like: an instance with what the rows have in common; it is not saved itself.
         params: the arguments of each row, as `parameters` gives them.
+        options: the options of each call; see `bgtasks.queue.call_options`.
 
     Returns:
         The rows, in the order of the arguments.
@@ -175,8 +178,10 @@ def insert_many(like: Task, params: Sequence[str]) -> list[Task]:
             for row in rows:
                 if creator is not None:
                     row.creator = creator
-                insert(row)
+                insert(row, options)
             return rows
+        if options:
+            pairs = [(call_options.with_mark(each), hash_) for each, hash_ in pairs]
         ids = [
             pk
             for start in range(0, len(pairs), CHUNK)
@@ -188,6 +193,7 @@ def insert_many(like: Task, params: Sequence[str]) -> list[Task]:
         ]
         if creator is not None:
             creators.insert_many(rows, creator)
+        call_options.insert_many(ids, options or {})
         notify.notify_workers()
     return rows
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from background_task import models as upstream
 from background_task import signals
 from background_task.models import CompletedTask, Task
 from django.db import transaction
@@ -21,11 +20,19 @@ from bgtasks.clock import elapsed
 from bgtasks.exceptions import BrokenTransaction, NoNextRun
 from bgtasks.logs import get_logger
 from bgtasks.models import Attempt, Outcome
-from bgtasks.queue import call_options, claims, enqueue, finish_sql, notify, receivers
+from bgtasks.queue import (
+    call_options,
+    claims,
+    enqueue,
+    families,
+    finish_sql,
+    notify,
+    receivers,
+    run_log,
+)
 from bgtasks.queue import database as db
 from bgtasks.queue.ending import Ending
 from bgtasks.queue.repeat import repeat
-from bgtasks.serialize.tracebacks import gist
 
 logger = get_logger(__name__)
 
@@ -38,9 +45,11 @@ def record_successes(endings: Sequence[Ending]) -> list[Task]:
     """
     rows = [ending.row for ending in endings]
     if db.on_postgresql() and not Task._meta.related_objects:
+        families.write(endings)  # before: it can be repeated, and the finish cannot
         kept = finish_sql.finish_at_once(endings)
     else:
         with transaction.atomic(using=db.alias()):
+            families.write(endings)
             kept = [
                 task_id
                 for task_id, _ in finish_sql.write_outcomes(endings, Outcome.State.SUCCEEDED)
@@ -60,10 +69,12 @@ def record_alone(ending: Ending) -> bool:
         Whether our claim still held the row. If not, nothing was changed.
     """
     if ending.snoozed:
+        families.write([ending])
         return bool(claims.release([ending.row], ending.delay))
     before = dict(ending.row.__dict__)
     try:
         with transaction.atomic(using=db.alias()):
+            families.write([ending])
             return _reschedule(ending) if ending.again else _complete(ending)
     except BaseException:
         # The transaction was rolled back. The instance must be as it was before: the next try
@@ -89,6 +100,7 @@ def record_with_receivers(endings: Sequence[Ending]) -> tuple[list[Task], float]
         written = dict(finish_sql.write_outcomes(endings, Outcome.State.SUCCEEDED))
         kept = [row for row in rows if row.pk in written]
         finish_sql.copy(list(written), None, "")
+        families.write(endings)
         completed = _completed(written.values())
         began = elapsed()
         for row in kept:
@@ -107,10 +119,7 @@ def _complete(ending: Ending) -> bool:
     finish_sql.copy([row.pk], None if ending.succeeded else now, error)
     if ending.state is not None:
         _write_attempt(ending, error, now)
-        upstream.logger.warning(
-            "Marking task %s as failed (id %s, attempt %s): %s",
-            row, row.pk, row.attempts, gist(error),
-        )  # fmt: skip
+        _log_once(ending)
     instance = _completed([written[0][1]])[written[0][1]]
     _send_signals_of(
         row, instance, signals.task_successful if ending.succeeded else signals.task_failed
@@ -131,10 +140,10 @@ def _state(ending: Ending) -> Outcome.State:
 
 def _enqueue_what_follows(ending: Ending) -> None:
     """If the row's call has the option ``then``, enqueue that task with the row's id."""
-    row = ending.row
-    if following := (ending.options or call_options.load(row)).get("then"):
+    row, options = ending.row, ending.options or call_options.load(ending.row)
+    if following := options.get("then"):
         params = enqueue.parameters(following, [row.pk], {})
-        enqueue.insert(
+        enqueued = enqueue.insert(
             Task(
                 task_name=following,
                 task_params=params,
@@ -142,8 +151,10 @@ def _enqueue_what_follows(ending: Ending) -> None:
                 run_at=timezone.now(),
                 queue=row.queue,
                 priority=row.priority,
-            )
+            ),
+            call_options.inherited(options),
         )
+        families.write([Ending(row, children=[enqueued.pk])])
 
 
 def _completed(ids: Iterable[int]) -> dict[int, CompletedTask]:
@@ -187,10 +198,7 @@ def _reschedule(ending: Ending) -> bool:
     if ending.delay:
         call_options.keep_slot(row)
         row.run_at = timezone.now() + ending.delay
-    upstream.logger.warning(
-        "Rescheduling task %s for %s later (id %s, attempt %s): %s",
-        row, ending.delay, row.pk, row.attempts, gist(error),
-    )  # fmt: skip
+    _log_once(ending)
     # This is sent before the row is written, for a receiver may set another run_at or priority.
     receivers.send(signals.task_rescheduled, Task, task=row)
     receivers.saving(row)
@@ -213,6 +221,13 @@ def _repeat_if_possible(row: Task, completed: CompletedTask) -> None:
         logger.error("Task %s (id %s) will not repeat: %s.", row, row.pk, error)
         rows = CompletedTask.objects.using(db.alias()).filter(pk=completed.pk)
         rows.update(last_error=completed.last_error)
+
+
+def _log_once(ending: Ending) -> None:
+    """Log how a run ended, unless whoever ran it has: it was lost, or ended from outside."""
+    if not ending.is_logged:
+        ending.is_logged = True  # also if this transaction is rolled back, and tried again
+        run_log.ended_from_outside(ending)
 
 
 def _dates(model: Any) -> list[str]:

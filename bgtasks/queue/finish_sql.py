@@ -24,11 +24,12 @@ from bgtasks.queue.ending import Ending
 _REPLACE_STALE = (
     "ON CONFLICT (task_id) DO UPDATE SET completed_id = excluded.completed_id, "
     "state = excluded.state, attempts = excluded.attempts, started_at = excluded.started_at, "
-    "finished_at = excluded.finished_at, result = excluded.result, exception = excluded.exception"
+    "finished_at = excluded.finished_at, result = excluded.result, "
+    "exception = excluded.exception, due_at = excluded.due_at"
 )
 _INTO_OUTCOMES = (
     f"INSERT INTO {db.OUTCOMES} (task_id, completed_id, state, attempts, started_at, finished_at, "
-    "result, exception)"
+    "result, exception, due_at)"
 )
 
 
@@ -55,7 +56,8 @@ def finish_at_once(endings: Sequence[Ending]) -> list[int]:
         f"SELECT completed_id, %s, '', {columns} FROM ended), "
         f"notified AS ({notify.NOTIFY_ENDED.format('SELECT id FROM ended')}), "
         f"written AS ({_INTO_OUTCOMES} SELECT id, completed_id, %s, attempts, started_at, "
-        f"{finished}, result, NULL FROM ended {_REPLACE_STALE} RETURNING task_id) "
+        f"{finished}, result, NULL, {db.date_or_null('run_at')} FROM ended "
+        f"{_REPLACE_STALE} RETURNING task_id) "
         # PostgreSQL does not run a SELECT in a WITH that nothing reads: hence "notified" here.
         "SELECT task_id FROM written, notified"
     )
@@ -122,10 +124,11 @@ def write_outcomes(endings: Sequence[Ending], state: str) -> list[tuple[int, int
     given, values = _given(endings)
     fresh, params = db.next_completed_id()
     finished, now = _finished("given.started_at")
+    due = db.date_or_null(f"{db.TASKS}.run_at")
     lock = f"FOR UPDATE OF {db.TASKS}" if db.on_postgresql() else ""
     sql = (
         f"{_INTO_OUTCOMES} SELECT {db.TASKS}.id, {fresh}, %s, attempts, given.started_at, "
-        f"{finished}, result, exception "
+        f"{finished}, result, exception, {due} "
         f"FROM {given} JOIN {db.TASKS} ON {db.TASKS}.id = given.id "
         f"AND {db.is_held_as_given()} WHERE true {lock} "
         f"{_REPLACE_STALE} RETURNING task_id, completed_id"

@@ -25,6 +25,7 @@ from bgtasks.clock import elapsed
 from bgtasks.queue import database as db
 from bgtasks.queue.claimed_row import NO_OPTIONS, ClaimedRow, read_options
 from bgtasks.queue.indexes import FREE
+from bgtasks.queue.pauses import NOT_PAUSED
 
 # A statement that may read many rows and find few (a level from its head, or past rows of unknown
 # tasks) is repeated only after 20 times the time that it took. So such statements never take more
@@ -209,8 +210,10 @@ class Frontier:
             level.after = db.moment(now - LATE), 0
         rows = db.instances(row[:-3] for row in found)
         return [
-            ClaimedRow(row, began, NO_OPTIONS if options is None else _options_of(row, options))
-            for row, (*_, options) in zip(rows, found, strict=True)
+            ClaimedRow(
+                row, began, NO_OPTIONS if options is None else _options_of(row, options), due
+            )
+            for row, (*_, due, _, options) in zip(rows, found, strict=True)
         ]
 
 
@@ -312,5 +315,6 @@ def _conditions(
         cast = "::timestamptz" if db.on_postgresql() else ""
         yield f"(run_at, id) > (%s{cast}, %s)", list(after)
     yield db.is_member("task_name", "varchar"), [names]
+    yield NOT_PAUSED, []
     if worker:
         yield f"EXISTS (SELECT 1 FROM {db.WORKERS} WHERE name = %s)", [worker]

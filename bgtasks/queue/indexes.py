@@ -52,10 +52,13 @@ class Index:
 # Whoever claims reads the rows of one priority from the oldest ``run_at`` on. The priorities can be
 # read in either direction. A row without a queue is in the first index only.
 FREE = "locked_by IS NULL AND failed_at IS NULL"
+REPEATING = "repeat > 0"
 OWN_INDEXES = (
     Index("bgtasks_ready", "priority, run_at, id", FREE),
     Index("bgtasks_ready_in_queue", "queue, priority, run_at, id", f"{FREE} AND queue IS NOT NULL"),
     Index("bgtasks_held", "locked_by varchar_pattern_ops", "locked_by IS NOT NULL"),
+    # For the list of repeating tasks: nearly no row is in it, so that it costs nearly nothing.
+    Index("bgtasks_repeating", "id", REPEATING),
 )
 
 

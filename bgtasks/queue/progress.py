@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from math import isfinite
 from typing import Any
@@ -91,11 +91,16 @@ _OF_ITS_LATEST_RUN = (
 
 def read(task_id: int) -> Reported | None:
     """The progress that a task has reported last; None if its latest run has reported none."""
-    found = db.fetch(
-        f"SELECT done, total, message FROM {TABLE} WHERE task_id = %s AND {_OF_ITS_LATEST_RUN}",
-        [task_id],
+    return read_many([task_id]).get(task_id)
+
+
+def read_many(ids: Iterable[int]) -> dict[int, Reported]:
+    """The progress that each of these tasks has reported last, as `read` gives it, by their ids."""
+    sql = (
+        f"SELECT task_id, done, total, message FROM {TABLE} "
+        f"WHERE {db.is_member('task_id', 'bigint')} AND {_OF_ITS_LATEST_RUN}"
     )
-    return _reported(*found[0]) if found else None
+    return {pk: _reported(*values) for pk, *values in db.fetch(sql, [db.members(ids)])}
 
 
 def _reported(done: Any, total: Any, message: Any) -> Reported:

@@ -11,8 +11,10 @@ from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from bgtasks.models import (
+    Action,
     Attempt,
     CallOptions,
+    Child,
     CompletedTask,
     Creator,
     Outcome,
@@ -21,8 +23,8 @@ from bgtasks.models import (
     Task,
     UniqueKey,
 )
+from bgtasks.queue import counters, mails
 from bgtasks.queue import database as db
-from bgtasks.queue import mails
 
 # How many rows one transaction deletes: on SQLite it keeps every other writer waiting.
 BATCH = 500
@@ -52,10 +54,11 @@ def prune(retention: Mapping[str, timedelta | None]) -> Iterator[int]:
         yield from _prune_strays(max(ages))
     if (age := retention.get("failed")) is not None:
         yield from mails.prune(age)
+    yield from counters.prune()
 
 
 # The tables with what is kept of a task beside its outcome, and is deleted with it.
-BESIDE = (Progress, CallOptions, Creator)
+BESIDE = (Progress, CallOptions, Creator, Child)
 
 
 def forget(batch: Mapping[int, int]) -> None:
@@ -68,6 +71,7 @@ def forget(batch: Mapping[int, int]) -> None:
     with transaction.atomic(using=using):
         Outcome.objects.using(using).filter(pk__in=list(batch)).delete()
         Attempt.objects.using(using).filter(task_id__in=list(batch)).delete()
+        Action.objects.using(using).filter(task_id__in=list(batch)).delete()
         for model in BESIDE:
             model._base_manager.using(using).filter(pk__in=list(batch)).delete()
         CompletedTask.objects.using(using).filter(pk__in=list(batch.values())).delete()
@@ -106,6 +110,11 @@ def _prune_strays(age: timedelta) -> Iterator[int]:
         model._base_manager.using(using).filter(*gone.values()) for model in BESIDE
     ]
     strays += [
+        Action.objects.using(using).filter(
+            ~Exists(Task.objects.using(using).filter(pk=OuterRef("task_id"))),
+            ~Exists(Outcome.objects.using(using).filter(pk=OuterRef("task_id"))),
+            at__lt=before,
+        ),
         Revocation.objects.using(using).filter(requested_at__lt=before),
         UniqueKey.objects.using(using).filter(
             ~Exists(Task.objects.using(using).filter(pk=OuterRef("task_id"))), taken_at__lt=before

@@ -14,6 +14,7 @@ from bgtasks.models import Attempt, Worker
 from bgtasks.queue import attempts, claims, workers
 from bgtasks.queue import database as db
 from bgtasks.queue.claims import LOST
+from bgtasks.queue.counters import Counts
 from bgtasks.queue.ending import Ending, stopped_run
 from bgtasks.queue.finish import record_alone
 from bgtasks.serialize import remote_errors
@@ -92,6 +93,7 @@ def rescue_in_steps(
     rows = [row for row in held(prefix) if (row.pk, row.locked_by) not in _given_up]
     started = [row for row in rows if begun is None or row.pk in begun]
     in_the_way: OperationalError | None = None
+    counts = Counts(prefix.partition(".")[0])
     for row in started:
         if timed_out and row.pk in timed_out:
             ending = timeout(row, timed_out[row.pk])
@@ -100,7 +102,7 @@ def rescue_in_steps(
         else:
             ending = _lost(row, story, len(started), with_all=begun is None)
         try:
-            _record_or_give_up(ending)
+            _record_or_give_up(ending, counts)
         except OperationalError as error:
             if not db.is_lock_timeout(error):
                 raise
@@ -109,6 +111,7 @@ def rescue_in_steps(
     if len(started) < len(rows):
         claims.release([row for row in rows if row.pk not in (begun or ())])
         yield len(rows) - len(started)
+    counts.flush()
     if in_the_way:
         raise in_the_way
 
@@ -118,15 +121,16 @@ def rescue_in_steps(
 _given_up: set[tuple[int, str | None]] = set()
 
 
-def _record_or_give_up(ending: Ending) -> None:
-    """Record an ending; if that cannot be done, log it and give the row up.
+def _record_or_give_up(ending: Ending, counts: Counts) -> None:
+    """Record an ending, and count it; if that cannot be done, log it and give the row up.
 
     Raises:
         OperationalError, InterfaceError: the database is away, or somebody has locked the row.
     """
     row = ending.row
     try:
-        record_alone(ending)
+        if record_alone(ending):
+            counts.count([ending])
     except (OperationalError, InterfaceError):
         raise
     except Exception:  # it cannot be stored, or a receiver broke the transaction

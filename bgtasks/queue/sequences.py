@@ -10,8 +10,10 @@ from __future__ import annotations
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from bgtasks.models import (
+    Action,
     Attempt,
     CallOptions,
+    Child,
     Creator,
     Outcome,
     Progress,
@@ -24,7 +26,10 @@ TASKS = Task._meta.db_table
 # The tables that name a row by its id, in their column ``task_id``.
 NAMING = [
     model._meta.db_table
-    for model in (Outcome, Attempt, CallOptions, Creator, Progress, Revocation, UniqueKey)
+    for model in (
+        *(Action, Attempt, CallOptions, Child, Creator),
+        *(Outcome, Progress, Revocation, UniqueKey),
+    )
 ]
 
 

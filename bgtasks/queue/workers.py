@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -43,21 +45,33 @@ def register(worker: Worker) -> None:
     beat(worker.name)
 
 
+def correct_names(name: str, names: list[str]) -> None:
+    """Note which tasks a worker knows by now."""
+    Worker.objects.using(db.alias()).filter(pk=name).update(names=names)
+
+
 def deregister(name: str) -> None:
     db.execute(f"DELETE FROM {db.WORKERS} WHERE name = %s", [name])
 
 
-def beat(name: str) -> None:
+def beat(name: str, status: Mapping[str, Any] | None = None) -> None:
     """Renew a worker's lease, and the ``locked_at`` of the rows that it holds.
 
     The latter is for workers of upstream beside ours: those take a row whose ``locked_at`` is
     older than `MAX_RUN_TIME`.
 
+    Args:
+        status: what the worker does, for operators; see `bgtasks.supervisor.status`.
+
     Raises:
         LeaseLost: somebody declared this worker dead.
     """
-    sql = f"UPDATE {db.WORKERS} SET heartbeat_at = {db.clock(utc=True)} WHERE name = %s"
-    if not db.execute(sql, [name]):
+    json_type = "::jsonb" if db.on_postgresql() else ""
+    sql = (
+        f"UPDATE {db.WORKERS} SET heartbeat_at = {db.clock(utc=True)}, status = %s{json_type} "
+        "WHERE name = %s"
+    )
+    if not db.execute(sql, [None if status is None else json.dumps(status), name]):
         raise LeaseLost(f"Worker {name} was declared dead and its tasks were given to others.")
     renew_locks(f"{name}.")
 

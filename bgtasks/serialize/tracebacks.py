@@ -29,6 +29,21 @@ def gist(text: str) -> str:
     return " ".join([named, *others[:1]])
 
 
+def whole(text: str) -> str:
+    """All that a text says but for frames: of a traceback, the exception with its whole message.
+
+    Args:
+        text: a traceback as Python prints it, or any other text, which is returned as it is.
+    """
+    if not _is_traceback(text):
+        return text.strip()
+    return "\n".join(_after_frames(text))
+
+
+def _is_traceback(text: str) -> bool:
+    return text.lstrip().startswith(("Traceback (", "+ Exception Group Traceback ("))
+
+
 def exception_line(text: str) -> str:
     """The line of a traceback that begins with the class of the last exception."""
     return next(iter(_after_frames(text)), "")

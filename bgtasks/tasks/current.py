@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from math import isfinite, isnan, nan
@@ -11,6 +12,9 @@ from background_task.models import Task
 from django.utils import timezone
 
 from bgtasks.exceptions import InvalidProgress
+
+# How many of the tasks that one attempt enqueues are kept as its children.
+MOST_CHILDREN = 1000
 
 
 class Progress(NamedTuple):
@@ -54,6 +58,8 @@ class CurrentTask:
         started_at: when this attempt began.
         deadline: when this attempt is ended; None without a time-out.
         lonely: whether its worker runs one task at a time.
+        children: the ids of the tasks that this attempt has enqueued, but for those above
+            `MOST_CHILDREN`.
     """
 
     def __init__(
@@ -74,6 +80,7 @@ class CurrentTask:
         self.started_at = timezone.now()
         self.deadline: datetime | None = _later(self.started_at, limit)
         self.lonely = lonely
+        self.children: list[int] = []
 
     @property
     def creator(self) -> Any:
@@ -144,6 +151,13 @@ def current_task() -> CurrentTask | None:
 def enter(task: CurrentTask) -> None:
     """Make `task` the current one in this context, from now on."""
     _current.set(task)
+
+
+def note_children(rows: Sequence[Task]) -> None:
+    """Note that the task that runs here has enqueued rows; outside of a task, do nothing."""
+    if (task := _current.get()) is not None:
+        left = MOST_CHILDREN - len(task.children)
+        task.children += [row.pk for row in rows[: max(0, left)]]
 
 
 def set_progress(done: float, total: float | None = None, message: Any = "") -> None:

@@ -13,6 +13,7 @@ from django.utils.functional import Promise
 
 from bgtasks.exceptions import InvalidOption
 from bgtasks.tasks import columns, policies, validation
+from bgtasks.tasks import sensitive as masking
 from bgtasks.tasks.policies import Backoff, Policy
 from bgtasks.tasks.registry import check_name
 
@@ -40,6 +41,12 @@ class BackgroundTask(Protocol[P, R]):
         self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> AsyncResult: ...
 
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult: ...
+
+    async def aapply_async(
+        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> AsyncResult: ...
+
     def map(self, *iterables: Iterable[Any], **kwargs: Any) -> list[Task]: ...
 
 
@@ -62,6 +69,7 @@ def background(
     on_worker_lost: Literal["rerun", "fail"] = "rerun",
     priority: int = 0,
     ignore_result: bool = False,
+    sensitive: Sequence[str] = (),
 ) -> Callable[[Callable[P, R]], BackgroundTask[P, R]]: ...
 
 
@@ -79,6 +87,7 @@ def background(
     on_worker_lost: Literal["rerun", "fail"] = "rerun",
     priority: int = 0,
     ignore_result: bool = False,
+    sensitive: Sequence[str] = (),
 ) -> Any:
     """Turn a function into a task: calling it inserts a row, and a worker runs it later.
 
@@ -107,6 +116,8 @@ def background(
         on_worker_lost: "rerun": it runs again when its worker has died; "fail": it does not.
         priority: the priority of its rows, unless the call names one.
         ignore_result: do not keep what it returns.
+        sensitive: the names of arguments whose values are masked wherever arguments are shown. A
+            row keeps them as they are, and a traceback may quote them.
 
     Raises:
         InvalidTask: this function cannot be a task, or an option makes no sense. The error is of
@@ -121,6 +132,7 @@ def background(
         on_worker_lost=on_worker_lost,
         priority=priority,
         result="ignore" if ignore_result else "json",
+        sensitive=sensitive,
     )
     return declare(upstream.tasks, name, schedule, queue, remove_existing_tasks, policy=policy)
 
@@ -184,13 +196,14 @@ def declare(
         if not anywhere:
             validation.check_function(task_name, function)
         validation.check_policy(task_name, policy, function)
+        masking.check(task_name, policy.sensitive, function)
         validation.check_task_name(task_name)
         check_name(registry, task_name, function)
         proxy = registry._task_proxy_class(
             task_name,
             function,
             columns.as_schedule(schedule, task_name),
-            _queue(queue, task_name),
+            _queue(queue, task_name, anywhere),
             remove_existing_tasks,
             registry._runner,
         )
@@ -207,10 +220,19 @@ def declare(
     return decorate
 
 
-def _queue(queue: Any, task_name: str) -> Any:
-    """The queue of a task's rows; a lazy translation stays one, which each call translates."""
+def _queue(queue: Any, task_name: str, anywhere: bool) -> Any:
+    """The queue of a task's rows; a lazy translation stays one, which each call translates.
+
+    Args:
+        anywhere: whether upstream's decorator declares the task, which takes what is no text.
+
+    Raises:
+        InvalidOption: it is no text, or too long.
+    """
     if queue is None:
         return None
+    if not anywhere and not isinstance(queue, str | Promise):
+        raise InvalidOption(f"queue of task {task_name} is {queue!r}: give its name, a text.")
     text = columns.as_text(queue, f"task {task_name}", "queue")
     return queue if isinstance(queue, Promise) else text
 

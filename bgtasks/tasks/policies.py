@@ -33,6 +33,7 @@ class Policy:
         priority: the priority of its rows, unless the call names one.
         result: "json": a result that is not JSON fails the task; "if-json": such a result is
             dropped with a warning; "ignore": no result is kept.
+        sensitive: the names of arguments whose values are shown to nobody.
     """
 
     max_attempts: int | None = None
@@ -43,6 +44,7 @@ class Policy:
     on_worker_lost: Literal["rerun", "fail"] = "rerun"
     priority: int = 0
     result: Literal["json", "if-json", "ignore"] = "json"
+    sensitive: Sequence[str] = ()
 
     @property
     def most_attempts(self) -> int:

@@ -5,9 +5,12 @@ The registry is upstream's own, so that tasks declared with either package's dec
 
 from __future__ import annotations
 
+import sysconfig
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from inspect import iscoroutinefunction
+from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 from background_task import tasks as upstream
@@ -67,6 +70,8 @@ def autodiscover() -> None:
         raise error
 
 
+_PYTHONS = tuple(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib"))
+
 _further_modules: list[str] = []
 
 
@@ -93,8 +98,26 @@ def import_task_modules() -> Iterator[TaskModuleError]:
             import_module(f"{app.name}.tasks")
         except Exception as error:
             failure = TaskModuleError(
-                f"{app.name}.tasks cannot be imported ({type(error).__name__}: {error}). The tasks "
-                "in it are unknown to this worker, and their rows wait."
+                f"{app.name}.tasks cannot be imported. {_place(error)}{type(error).__name__}: "
+                f"{error}. The tasks in it are unknown to this worker, and their rows wait."
             )
             failure.__cause__ = error
             yield failure
+
+
+def _place(error: BaseException) -> str:
+    """The file and the line where an import has failed, as text before a reason.
+
+    It is the last line of the project's own code that was executed, if there is one.
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}: "
+    places = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
+    own = [place for place in places if not _is_foreign(place[0])] or places
+    return f"{own[-1][0]}, line {own[-1][1]}: " if own else ""
+
+
+def _is_foreign(file: str) -> bool:
+    """Whether a file is Python's, that of an installed package, or one of bgtasks."""
+    foreign = (*_PYTHONS, str(Path(__file__).parents[1]))
+    return file.startswith(("<", *foreign)) or "site-packages" in file

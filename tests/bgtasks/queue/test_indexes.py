@@ -7,7 +7,7 @@ import pytest
 from tests.harness.databases import Database
 from tests.harness.deployment import Deployment
 
-OWN_INDEXES = {"bgtasks_ready", "bgtasks_ready_in_queue", "bgtasks_held"}
+OWN_INDEXES = {"bgtasks_ready", "bgtasks_ready_in_queue", "bgtasks_held", "bgtasks_repeating"}
 
 
 def names(database: Database, table: str) -> set[str]:

@@ -11,7 +11,7 @@ from background_task.models import CompletedTask
 from django.utils import timezone
 
 from bgtasks import conf
-from bgtasks.models import Attempt, Outcome
+from bgtasks.models import Action, Attempt, Outcome
 from bgtasks.queue import enqueue, pruning
 from tests.bgtasks.queue.helpers import rows
 
@@ -88,3 +88,12 @@ def test_attempts_of_rows_that_were_deleted_are_pruned_too() -> None:
 
 def test_enqueue_fingerprints_are_names_and_parameters() -> None:
     assert enqueue.fingerprint("a", "b") == sha1(b"ab").hexdigest()
+
+
+def test_actions_are_pruned_with_their_tasks() -> None:
+    old, young = outcome("failed", 91), outcome("failed", 1)
+    now = timezone.now()
+    for task_id in (old.pk, young.pk, 10**9):
+        Action.objects.create(task_id=task_id, kind="retried", at=now - timedelta(days=100))
+    list(pruning.prune(conf.retention()))
+    assert [action.task_id for action in Action.objects.all()] == [young.pk]

@@ -14,6 +14,7 @@ from django.db.models.signals import post_delete, post_save, pre_delete
 
 from bgtasks.models import Outcome
 from bgtasks.queue import claims
+from bgtasks.queue.counters import Counts
 from bgtasks.queue.ending import Ending
 from bgtasks.worker import recorder
 from bgtasks.worker.pacing import Pace
@@ -61,7 +62,7 @@ def ended(count: int) -> list[Ending]:
 
 
 def record(waiting: list[Ending]) -> None:
-    Recorder(Marks(1), Pace()).record(waiting)
+    Recorder(Marks(1), Pace(), Counts("bg~test")).record(waiting)
     assert waiting == []
 
 
@@ -184,7 +185,7 @@ def test_while_the_database_is_away_the_others_go_first_the_next_time(
 
     monkeypatch.setattr(recorder.finish, "record_with_receivers", away)
     with pytest.raises(DatabaseError):
-        Recorder(Marks(1), Pace()).record(waiting)
+        Recorder(Marks(1), Pace(), Counts("bg~test")).record(waiting)
     assert [each.row.pk == first for each in waiting] == [False, False, True]
 
 

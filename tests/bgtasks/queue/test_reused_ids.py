@@ -14,7 +14,17 @@ from django.utils import timezone
 
 from bgtasks import background
 from bgtasks.dialects import celery
-from bgtasks.models import Attempt, CallOptions, Creator, Outcome, Progress, Revocation, UniqueKey
+from bgtasks.models import (
+    Action,
+    Attempt,
+    CallOptions,
+    Child,
+    Creator,
+    Outcome,
+    Progress,
+    Revocation,
+    UniqueKey,
+)
 from bgtasks.queue import call_options, claims, outcomes, progress, rescue, sequences
 from bgtasks.queue import database as db
 from bgtasks.tasks.current import CurrentTask
@@ -306,6 +316,8 @@ NOW = timezone.now()
     [
         (UniqueKey, {"key": "k", "nonce": 1, "taken_at": NOW}),
         (CallOptions, {"options": "{}"}),
+        (Child, {"parent_id": 1}),
+        (Action, {"kind": "retried", "at": NOW}),
         (Creator, {"model": "a.b", "object_id": "c"}),
         (Progress, {"attempt": 1, "done": 1, "updated_at": NOW}),
         (Attempt, {"number": 1, "state": "failed", "claim": "", "ended_at": NOW, "error": ""}),

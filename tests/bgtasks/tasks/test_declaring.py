@@ -71,3 +71,9 @@ def test_the_next_run_is_the_first_slot_that_is_not_past(late: int, slots: int) 
     start = timezone.now()
     now = start + timedelta(seconds=late)
     assert next_run(start, 60, now) == start + slots * timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("queue", [5, ["mails"], b"mails"])
+def test_a_queue_that_is_no_text_is_refused_where_the_task_is_declared(queue: Any) -> None:
+    with pytest.raises(exceptions.InvalidOption, match=r"queue of task .*: give its name, a text"):
+        background(queue=queue)(plain)

@@ -1,0 +1,118 @@
+"""What operators do to tasks: run them now, cancel, move, change the priority, delete ended ones.
+
+Each function takes ids that may be stale: what has ended meanwhile, or is held by a worker, is left
+as it is. Each logs an `Action` for every task that it has changed, in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from background_task.models import Task
+from django.db import transaction
+from django.utils import timezone
+
+from bgtasks.models import Action
+from bgtasks.queue import call_options, notify, outcomes, pruning
+from bgtasks.queue import database as db
+from bgtasks.tasks.columns import as_priority, check_text
+
+# How many tasks one transaction changes: on SQLite it keeps every other writer waiting.
+BATCH = 500
+
+
+def log(ids: Sequence[int], kind: Action.Kind, by: str, detail: str = "") -> None:
+    """Log what was done to tasks."""
+    now = timezone.now()
+    Action.objects.using(db.alias()).bulk_create(
+        Action(task_id=pk, kind=kind, by=by[:150], at=now, detail=detail[:255]) for pk in ids
+    )
+
+
+def cancel(ids: Sequence[int], by: str = "", terminate: bool = False) -> list[int]:
+    """Cancel tasks that have not ended; returns the ids of those that were cancelled.
+
+    Args:
+        by: who does it, for the log of actions.
+        terminate: cancel also what a worker has; see `bgtasks.AsyncResult.revoke`.
+    """
+    done = []
+    for pk in _possible(ids):
+        with transaction.atomic(using=db.alias()):
+            if outcomes.revoke(pk, terminate):
+                log([pk], Action.Kind.CANCELLED, by)
+                done.append(pk)
+    return done
+
+
+def run_now(ids: Sequence[int], by: str = "") -> list[int]:
+    """Make tasks due that wait; returns their ids. A repeating task keeps its time table."""
+    repeating = Task.objects.using(db.alias()).filter(pk__in=_possible(ids), repeat__gt=0)
+    with transaction.atomic(using=db.alias()):
+        for row in repeating.defer("run_at"):
+            call_options.keep_slot(row)
+        now = db.moment(timezone.now())
+        return _change(ids, "run_at = %s", now, Action.Kind.RUN_NOW, by, "")
+
+
+def set_priority(ids: Sequence[int], priority: int, by: str = "") -> list[int]:
+    """Give tasks that wait another priority; returns their ids.
+
+    Raises:
+        InvalidOption: it is no number that the column can hold.
+    """
+    priority = as_priority("The new priority", priority)
+    kind = Action.Kind.PRIORITY
+    return _change(ids, "priority = %s", priority, kind, by, f"to {priority}")
+
+
+def move(ids: Sequence[int], queue: str | None, by: str = "") -> list[int]:
+    """Move tasks that wait to another queue; returns their ids.
+
+    Args:
+        queue: its name; None or empty: no queue.
+
+    Raises:
+        InvalidOption: it is no name that the column can hold.
+    """
+    check_text(queue or None, "a task", "queue")
+    detail = f"to {queue}" if queue else "to no queue"
+    return _change(ids, "queue = %s", queue or None, Action.Kind.MOVED, by, detail)
+
+
+def delete_ended(ids: Sequence[int], by: str = "") -> list[int]:
+    """Delete all that is kept of tasks that have ended; returns their ids.
+
+    What waits or runs is left as it is: nothing is deleted beneath its worker.
+    """
+    with transaction.atomic(using=db.alias()):
+        ended = dict(
+            db.fetch(
+                f"SELECT task_id, completed_id FROM {db.OUTCOMES} "
+                f"WHERE {db.is_member('task_id', 'bigint')} AND {db.is_current()}",
+                [db.members(_possible(ids))],
+            )
+        )
+        pruning.forget(ended)
+        log(sorted(ended), Action.Kind.DELETED, by)
+    return sorted(ended)
+
+
+def _change(
+    ids: Sequence[int], change: str, value: Any, kind: Action.Kind, by: str, detail: str
+) -> list[int]:
+    with transaction.atomic(using=db.alias()):
+        rows = db.fetch(
+            f"UPDATE {db.TASKS} SET {change} WHERE {db.is_member('id', 'bigint')} "
+            "AND locked_by IS NULL AND failed_at IS NULL RETURNING id",
+            [value, db.members(_possible(ids))],
+        )
+        done = sorted(pk for (pk,) in rows)
+        log(done, kind, by, detail)
+        notify.notify_workers()
+    return done
+
+
+def _possible(ids: Sequence[int]) -> list[int]:
+    return [pk for pk in ids if outcomes.id_of(pk) is not None]
