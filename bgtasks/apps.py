@@ -42,7 +42,7 @@ class BgtasksConfig(AppConfig):
     # This module has two AppConfigs, as it imports one. This is the one for Django to use.
     default = True
     name = "bgtasks"
-    verbose_name = "Background task runs"
+    verbose_name = "Background tasks"
     default_auto_field = "django.db.models.BigAutoField"
 
     def import_models(self) -> None:

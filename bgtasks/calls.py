@@ -5,25 +5,33 @@ Every way of enqueueing ends here. The dialects call `submit`.
 
 from __future__ import annotations
 
+import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import background_task
+from asgiref.sync import sync_to_async
 from background_task import signals
 from background_task import tasks as upstream
 from background_task.models import Task
 from django.conf import settings
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 
 from bgtasks import conf
-from bgtasks.exceptions import InvalidOption, NoTable, NotJSON, seconds
+from bgtasks.exceptions import EnqueuedInCoroutine, InvalidOption, NoTable, NotJSON, seconds
+from bgtasks.operations import nobody
 from bgtasks.queue import creators, database, enqueue, unique
 from bgtasks.results import AsyncResult
+from bgtasks.running import tracing
 from bgtasks.running.eager import run_eagerly
-from bgtasks.tasks import columns, policies, validation
+from bgtasks.tasks import columns, current, policies, validation
 
 # These keyword arguments of a call are options, and so is `schedule`; the others are the function's
 # own.
@@ -153,6 +161,21 @@ def apply_async(
     return AsyncResult(row.pk)
 
 
+async def adelay(proxy: Any, *args: Any, **kwargs: Any) -> AsyncResult:
+    """Do what `delay` does, in a coroutine."""
+    return await sync_to_async(delay)(proxy, *args, **kwargs)
+
+
+async def aapply_async(
+    proxy: Any,
+    args: Sequence[Any] | None = (),
+    kwargs: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> AsyncResult:
+    """Do what `apply_async` does, in a coroutine."""
+    return await sync_to_async(apply_async)(proxy, args, kwargs, **options)
+
+
 def call_each(proxy: Any, *iterables: Iterable[Any], **kwargs: Any) -> list[Task]:
     """Enqueue many calls at once: ``task.map(a, b)`` is ``task(x, y)`` for each x of a and y of b.
 
@@ -191,13 +214,13 @@ def call_each(proxy: Any, *iterables: Iterable[Any], **kwargs: Any) -> list[Task
     params = [enqueue.parameters(proxy.name, args, kwargs) for args in calls]
     options["repeat"] = columns.repeat_seconds(proxy.name, options.get("repeat"))
     like = Task(task_name=proxy.name, run_at=run_at, **options)
-    try:
-        rows = enqueue.insert_many(like, params)
-    except DatabaseError as error:
-        _explain_not_migrated(proxy.name, error)
-        raise
+    with _explained(proxy.name), tracing.enqueueing(proxy.name, like.queue) as span:
+        rows = enqueue.insert_many(like, params, span.with_trace(None))
+        span.enqueued(rows)
+        current.note_children(rows)
     for row in rows if signals.task_created.receivers else ():
         signals.task_created.send(sender=proxy.runner.__class__, task=row)
+    nobody.warn_on_commit(proxy.name)
     _run_if_eager(*rows)
     return rows
 
@@ -237,20 +260,45 @@ def _schedule(
     options: Mapping[str, Any] | None = None,
 ) -> Any:
     validation.check_arguments(proxy, args, kwargs)
-    # These arguments are passed only if they are used: a project's own runner may not take them.
-    more: dict[str, Any] = {"options": options} if options else {}
+    more: dict[str, Any] = {}
     if (key := _unique_key(proxy, args, kwargs)) is not None:
         _refuse_looking_for_existing(proxy, action, given)
         more["unique_key"] = key
-    try:
+    with _explained(proxy.name), tracing.enqueueing(proxy.name, given.get("queue")) as span:
+        # Arguments are passed only if they are used: a project's own runner may not take them.
+        if options := span.with_trace(options):
+            more["options"] = options
         row = _schedule_of(proxy.runner)(
             proxy.name, args, kwargs, run_at=run_at, action=action, **given, **more
         )
-    except DatabaseError as error:
-        _explain_not_migrated(proxy.name, error)
-        raise
+        span.enqueued([row])
+    nobody.warn_on_commit(proxy.name)
     _run_if_eager(row)
     return row
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Say what to do if a call of the task with this name cannot be enqueued here.
+
+    Raises:
+        NoTable: the database is not migrated.
+        EnqueuedInCoroutine: an event loop runs in this thread.
+    """
+    try:
+        yield
+    except DatabaseError as error:
+        _explain_not_migrated(name, error)
+        raise
+    except SynchronousOnlyOperation as error:
+        short = name.rpartition(".")[2]
+        raise EnqueuedInCoroutine(
+            f"{name} is called in a coroutine, an async view for example: to enqueue is a "
+            "statement on the database, which would block the event loop. Write "
+            f"`await {short}.adelay(...)`, with options `await {short}.aapply_async([...], ...)`, "
+            f"of Django's own @task `await {short}.aenqueue(...)`; or, whatever the call is, "
+            f"`await sync_to_async({short})(...)`, from asgiref.sync."
+        ) from error
 
 
 def _explain_not_migrated(name: str, error: DatabaseError) -> None:
@@ -319,6 +367,7 @@ def schedule_row(
         again = action == upstream.TaskSchedule.RESCHEDULE_EXISTING
         row, new = enqueue.insert_unless_waiting(row, again, options)
     if new:
+        current.note_children([row])
         signals.task_created.send(sender=runner.__class__, task=row)
     return row
 
@@ -347,8 +396,10 @@ def _unique_key(proxy: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> s
     except (TypeError, ValueError, RecursionError) as error:
         if chosen is True:  # the key is the arguments themselves: the error should name the one
             enqueue.parameters(proxy.name, args, kwargs)
+        # It is made of the arguments. So it is not quoted if there are sensitive ones among them.
+        shown = f"a {type(value).__name__}" if policies.of(proxy.name).sensitive else repr(value)
         raise NotJSON(
-            f"The unique key of {proxy.name} is {value!r}, which is not JSON: {error}"
+            f"The unique key of {proxy.name} is {shown}, which is not JSON: {error}"
         ) from error
 
 
@@ -397,8 +448,23 @@ def aware(value: datetime | None, name: str, option: str) -> datetime | None:
             f"{option} of task {name} is {value}, without a time zone, while USE_TZ is on. It is "
             f"taken as {timezone.get_current_timezone_name()}; use django.utils.timezone.now().",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=_level_of_caller(),
         )
         value = timezone.make_aware(value)
     columns.check_in_calendar(value, f"{option} of {name}")
     return value if settings.USE_TZ or timezone.is_naive(value) else timezone.make_naive(value)
+
+
+# Folders whose code stands between a project's call and what it comes to.
+_BETWEEN = tuple(str(Path(module).parent) for module in (__file__, background_task.__file__))
+
+
+def _level_of_caller() -> int:
+    """The ``stacklevel`` of a warning of this function's caller, for the line of the project.
+
+    How many calls are in between depends on how the task was called.
+    """
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_code.co_filename.startswith(_BETWEEN):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -6,6 +6,7 @@ The page docs/reference.md lists them by their ids.
 from __future__ import annotations
 
 import sqlite3
+import sys
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
@@ -21,6 +22,7 @@ from django.core.checks import Warning as CheckWarning
 from django.db import DatabaseError, connections, router
 
 from bgtasks import conf
+from bgtasks.operations.unserved import unserved
 from bgtasks.queue.database import alias, connection, in_memory
 from bgtasks.tasks import registry
 from bgtasks.worker.options import Options
@@ -37,10 +39,13 @@ def register_all() -> None:
     register(settings_make_sense)
     register(sqlite_file)
     register(mails_can_be_sent)
+    register(traces_can_be_made)
     register(transactions_are_shared)
+    register(django_tasks_are_queued)
     register(not_eager, deploy=True)
     register(connections_suffice, Tags.database)
     register(ids_last, Tags.database)
+    register(rows_are_run, Tags.database)
 
 
 def apps_in_order(**kwargs: Any) -> list[CheckMessage]:
@@ -108,6 +113,20 @@ def settings_make_sense(**kwargs: Any) -> list[CheckMessage]:
     return [Error(text, hint=hint, id="bgtasks.E003") for text in wrong]
 
 
+def traces_can_be_made(**kwargs: Any) -> list[CheckMessage]:
+    """Traces need the package opentelemetry-api."""
+    if not conf.traces() or find_spec("opentelemetry") is not None:
+        return []
+    return [
+        Error(
+            "BGTASKS_TRACES is on, and the package opentelemetry-api is not installed, so that "
+            "nothing can be enqueued.",
+            hint="pip install 'django-bgtasks[traces]'",
+            id="bgtasks.E006",
+        )
+    ]
+
+
 def transactions_are_shared(**kwargs: Any) -> list[CheckMessage]:
     """A task commits with what the project writes only if both are in one database."""
     ours = {"bgtasks", "background_task"}
@@ -172,6 +191,31 @@ def not_eager(**kwargs: Any) -> list[CheckMessage]:
             "BGTASKS_EAGER is on: each call runs its task, so that pages wait for slow work.",
             hint="Set it in the settings of the tests only.",
             id="bgtasks.W005",
+        )
+    ]
+
+
+def django_tasks_are_queued(**kwargs: Any) -> list[CheckMessage]:
+    """Tasks of Django's own ``@task`` have a backend that was chosen.
+
+    The one that they have without the setting TASKS runs each of them inside ``enqueue()``.
+    """
+    frameworks = ("django.tasks.base", "django_tasks.base")
+    kinds = tuple(sys.modules[name].Task for name in frameworks if name in sys.modules)
+    if settings.is_overridden("TASKS"):  # type: ignore[misc]
+        return []
+    modules = [sys.modules.get(f"{app.name}.tasks") for app in apps.get_app_configs()]
+    values = [value for module in modules if module for value in vars(module).values()]
+    names = sorted({value.module_path for value in values if isinstance(value, kinds)})
+    if not names:
+        return []
+    return [
+        CheckWarning(
+            f"There is no setting TASKS, so that Django runs {', '.join(names)} inside the call "
+            "of enqueue(): whoever calls it waits, and no worker sees it.",
+            hint='TASKS = {"default": {"BACKEND": "bgtasks.dialects.django_tasks.DatabaseBackend"}}'
+            " has the workers run them. To keep it so, name Django's ImmediateBackend there.",
+            id="bgtasks.W008",
         )
     ]
 
@@ -291,3 +335,15 @@ def ids_last(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
                 )
             )
     return messages
+
+
+def rows_are_run(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """What waits in the queue is run by somebody."""
+    if alias() not in (databases or []):
+        return []
+    try:
+        return [
+            CheckWarning(each.reason, hint=each.remedy, id="bgtasks.W007") for each in unserved()
+        ]
+    except DatabaseError:
+        return []  # not migrated yet

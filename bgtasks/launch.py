@@ -5,14 +5,14 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 from django.apps import apps
 from django.db import DatabaseError, connections
 from django.utils import autoreload
 
 from bgtasks import checks
-from bgtasks.exceptions import BgtasksError, GreenThreads, NotMigrated, TaskModuleError
+from bgtasks.exceptions import GreenThreads, NotMigrated, TaskModuleError
 from bgtasks.logs import get_logger
 from bgtasks.queue.database import alias, columns_of, connection
 from bgtasks.running import copies
@@ -33,14 +33,34 @@ def launch(options: Options, fork: bool = True) -> None:
     Raises:
         NotMigrated: the tables are not there.
         GreenThreads: a task is a coroutine, and gevent or eventlet has replaced the threads here.
+        MetricsMissing, CannotServe: it cannot do what the options for operators say.
     """
     for error in registry.import_task_modules():
-        plain = isinstance(error.__cause__, SyntaxError | BgtasksError)
-        logger.error("%s", error, exc_info=None if plain else error.__cause__)
+        logger.error("%s", error, exc_info=error.__cause__)
         if not fork:
             _watch(error)
     _require_threads()
     require_tables()
+    with _metrics(options, fork):
+        _run(options, fork)
+
+
+def _metrics(options: Options, fork: bool) -> AbstractContextManager[None]:
+    """Within this context the metrics are served, if the options say so.
+
+    Raises:
+        MetricsMissing: the package for that is not installed.
+        CannotServe: the port is in use, or cannot be listened on.
+    """
+    if options.metrics is None:
+        return nullcontext()
+    # It needs a package that is not always there.
+    from bgtasks.metrics.server import serving
+
+    return serving(*options.metrics, fork=fork and not in_process.cannot_fork())
+
+
+def _run(options: Options, fork: bool) -> None:
     if reason := one_by_one.cannot_share():
         note = logger.warning if one_by_one.custom_runner() else logger.debug
         note("Running one task after another in this process: %s.", reason)

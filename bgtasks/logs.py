@@ -22,6 +22,9 @@ _UNSHOWABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
+# A tuple, because `int | float` would be made anew for each argument of each record.
+_NUMBERS = (int, float)
+
 
 def get_logger(name: str) -> logging.Logger:
     """The logger of a module of bgtasks: each of its records is one line, but for a traceback.
@@ -44,7 +47,7 @@ def _in_one_line(record: logging.LogRecord) -> bool:
 
 
 def _escaped(value: Any) -> Any:
-    if isinstance(value, int | float):
+    if isinstance(value, _NUMBERS):
         return value
     try:
         text = str(value)
@@ -63,17 +66,28 @@ for _name in ("background_task.tasks", "background_task.models"):
 logger = logging.getLogger("background_task.management.commands.process_tasks")
 
 
-def show_worker_log() -> None:
-    """Show the worker's log on stderr, from INFO on, if the project has not configured logging.
+# The loggers of bgtasks, and of what bgtasks says in the place of upstream.
+NAMES = ("bgtasks", "background_task")
 
-    Otherwise nobody would see that it has started, or what it waits for when it is stopped.
+
+def show_worker_log() -> None:
+    """Show on stderr, from INFO on, what the project's logging would show nowhere.
+
+    Otherwise nobody would see that the worker has started, what became of tasks, or what it waits
+    for when it is stopped.
     """
-    worker_log = logging.getLogger("bgtasks")
-    if not worker_log.hasHandlers():
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        worker_log.addHandler(handler)
-        worker_log.setLevel(logging.INFO)
+    for name in NAMES:
+        shown = logging.getLogger(name)
+        if not shown.hasHandlers():
+            shown.addHandler(_on_stderr())
+            if shown.level == logging.NOTSET:
+                shown.setLevel(logging.INFO)
+
+
+def _on_stderr() -> logging.Handler:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    return handler
 
 
 def show_what_no_listener_logs() -> None:
@@ -82,12 +96,9 @@ def show_what_no_listener_logs() -> None:
     A `QueueHandler` puts records into a queue, and a thread of its `QueueListener` takes them out.
     That thread runs in the parent only.
     """
-    names = ("bgtasks", "background_task")
-    queued = [name for name in names if any(map(_fills_a_queue, _handlers(name)))]
+    queued = [name for name in NAMES if any(map(_fills_a_queue, _handlers(name)))]
     for name in queued:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logging.getLogger(name).addHandler(handler)
+        logging.getLogger(name).addHandler(_on_stderr())
     if queued:
         logging.getLogger("bgtasks").warning(
             "The project logs by a QueueHandler, whose listener does not run in this process "

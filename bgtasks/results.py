@@ -8,16 +8,16 @@ from typing import Any
 from asgiref.sync import sync_to_async
 
 from bgtasks.clock import elapsed
-from bgtasks.exceptions import ResultTimeout, TaskRevoked, UnknownResult, WouldBlock
+from bgtasks.exceptions import NotRetried, ResultTimeout, TaskRevoked, UnknownResult, WouldBlock
 from bgtasks.logs import get_logger
 from bgtasks.models import CompletedTask, Outcome, Worker
 from bgtasks.queue import database as db
-from bgtasks.queue import outcomes, progress
+from bgtasks.queue import outcomes, progress, retrying
 from bgtasks.queue.listen import listener, wait_for_change
 from bgtasks.queue.notify import ENDED_CHANNEL
 from bgtasks.serialize import remote_errors
 from bgtasks.tasks.current import Progress, current_task
-from bgtasks.waiters import waiting_for
+from bgtasks.waiters.thread import waiting_for
 
 logger = get_logger(__name__)
 
@@ -147,7 +147,7 @@ class AsyncResult:
         until = None if timeout is None else elapsed() + timeout
         state = _find_or_refuse(self)
         if state.outcome is None:
-            state = self._wait(until, timeout)
+            state = _wait(self, until, timeout)
         return _taken(state, propagate)
 
     async def aget(self, timeout: float | None = None, propagate: bool = True) -> Any:
@@ -176,6 +176,25 @@ class AsyncResult:
         """
         return outcomes.revoke(self.id, terminate)
 
+    def retry(self, by: str = "") -> AsyncResult:
+        """Enqueue the task again, which has failed or was cancelled, to run now.
+
+        Its outcome stays. A task is retried once; retry the new one if that fails too.
+
+        Args:
+            by: who does it, for the log of actions.
+
+        Returns:
+            The result of the new task, which has the same arguments and options.
+
+        Raises:
+            NotRetried: it cannot be retried, or was retried before; the message says why.
+        """
+        retried = retrying.retry([self.id], by)
+        if self.id not in retried.ids:
+            raise NotRetried(f"Task {self.id} is not retried: {retried.refused[self.id]}.")
+        return type(self)(retried.ids[self.id])
+
     def forget(self) -> bool:
         """Delete what is kept of the task, if it has ended. By age it would be pruned anyway.
 
@@ -183,26 +202,6 @@ class AsyncResult:
             Whether there was something to delete.
         """
         return outcomes.forget(self.id)
-
-    def _wait(self, until: float | None, timeout: float | None) -> outcomes.State:
-        listening = listener(ENDED_CHANNEL)
-        wait = FIRST_POLL
-        try:
-            listening.prepare()  # before the first read: what ends after that is notified
-            while (state := self._find()).outcome is None:
-                left = wait if until is None else min(wait, until - elapsed())
-                if left <= 0:
-                    raise _too_late(self.id, state, timeout)
-                if not (listening.prepare() or wait_for_change(listening, left)):
-                    if (
-                        wait < LONGEST_POLL <= wait * 2
-                        and not Worker.objects.using(db.alias()).exists()
-                    ):
-                        logger.warning("get() waits for task %s. %s", self.id, _workers())
-                    wait = min(LONGEST_POLL, wait * 2)
-            return state
-        finally:
-            listening.close()
 
 
 def _find_or_refuse(result: AsyncResult) -> outcomes.State:
@@ -216,6 +215,27 @@ def _find_or_refuse(result: AsyncResult) -> outcomes.State:
     if state.outcome is None:
         _refuse_to_block(result)
     return state
+
+
+def _wait(result: AsyncResult, until: float | None, timeout: float | None) -> outcomes.State:
+    listening = listener(ENDED_CHANNEL)
+    wait = FIRST_POLL
+    try:
+        listening.prepare()  # before the first read: what ends after that is notified
+        while (state := result._find()).outcome is None:
+            left = wait if until is None else min(wait, until - elapsed())
+            if left <= 0:
+                raise _too_late(result.id, state, timeout)
+            if not (listening.prepare() or wait_for_change(listening, left)):
+                if (
+                    wait < LONGEST_POLL <= wait * 2
+                    and not Worker.objects.using(db.alias()).exists()
+                ):
+                    logger.warning("get() waits for task %s. %s", result.id, _workers())
+                wait = min(LONGEST_POLL, wait * 2)
+        return state
+    finally:
+        listening.close()
 
 
 def _taken(state: outcomes.State, propagate: bool) -> Any:

@@ -247,7 +247,27 @@ class _Types:
     MaxRetriesExceededError = MaxRetriesExceededError
 
 
-class Task(_Types):
+class _InCoroutines:
+    """Enqueueing in a coroutine, for which Celery has no methods."""
+
+    delay: Callable[..., AsyncResult]
+    apply_async: Callable[..., AsyncResult]
+
+    async def adelay(self, *args: Any, **kwargs: Any) -> AsyncResult:
+        """Do what `Task.delay` does."""
+        return await sync_to_async(self.delay)(*args, **kwargs)
+
+    async def aapply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> AsyncResult:
+        """Do what `Task.apply_async` does."""
+        return await sync_to_async(self.apply_async)(args, kwargs, **options)
+
+
+class Task(_Types, _InCoroutines):
     """A task as Celery has it: calling it runs it here and now; ``delay`` enqueues a call.
 
     Attributes:

@@ -118,6 +118,8 @@ TABLE = [
     Patch(Proxy, "__call__", _call, "policies, unique keys, and checks of the arguments"),
     Patch(Proxy, "delay", calls.delay, "an addition: enqueues and returns the result"),
     Patch(Proxy, "apply_async", calls.apply_async, "an addition: enqueues with options"),
+    Patch(Proxy, "adelay", calls.adelay, "an addition: `delay` in a coroutine"),
+    Patch(Proxy, "aapply_async", calls.aapply_async, "an addition: the same with options"),
     Patch(Proxy, "map", calls.call_each, "an addition: many calls in a few statements"),
     Patch(upstream.TaskSchedule, "create", classmethod(_create),
           "a delay of 0 counted as none, and fractions were refused"),

@@ -10,6 +10,7 @@ from background_task.models import Task
 from django.utils import timezone
 
 from bgtasks import conf
+from bgtasks.operations import arguments
 from bgtasks.queue import claims, enqueue
 from bgtasks.queue import database as db
 from bgtasks.queue.claimed_row import ClaimedRow, arguments_of
@@ -85,8 +86,7 @@ def is_from_outside(failure: BaseException) -> bool:
 
 def call_text(name: str, args: Iterable[Any], kwargs: dict[str, Any]) -> str:
     """A call as a developer would write it."""
-    arguments = [*map(repr, args), *(f"{key}={value!r}" for key, value in kwargs.items())]
-    return f"{name}({', '.join(arguments)})"
+    return f"{name}({arguments.written(name, list(args), kwargs)})"
 
 
 def call_of(row: Task) -> str:

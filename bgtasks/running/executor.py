@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 
 from asgiref.sync import async_to_sync, sync_to_async
 from background_task import signals
-from background_task import tasks as upstream
 from background_task.exceptions import InvalidTaskError
 from background_task.models import Task
 from django.dispatch import Signal
 from django.utils import timezone, translation
 
 from bgtasks import conf
+from bgtasks.clock import elapsed
 from bgtasks.exceptions import (
     BrokenRow,
     Cancel,
@@ -32,14 +32,16 @@ from bgtasks.exceptions import (
 )
 from bgtasks.logs import get_logger
 from bgtasks.models import Attempt
-from bgtasks.queue import receivers
+from bgtasks.operations import arguments as sensitive_arguments
+from bgtasks.queue import receivers, run_log
 from bgtasks.queue.claimed_row import ClaimedRow, arguments_of
 from bgtasks.queue.ending import Ending, stopped_run
 from bgtasks.results import AsyncResult
-from bgtasks.running import copies, programs
+from bgtasks.running import copies, programs, tracing
 from bgtasks.running.isolation import Surroundings, tidy_shared
 from bgtasks.running.run import Run
 from bgtasks.serialize import codec, remote_errors
+from bgtasks.serialize.remote_errors import RemoteTraceback
 from bgtasks.tasks import current, policies
 from bgtasks.tasks.backoff import retry_delay
 
@@ -69,12 +71,14 @@ def run(run: Run, around: Surroundings | None = None) -> Ending:
 
 
 def _run(run: Run, around: Surroundings) -> Ending:
-    row = run.claimed.row
+    row, began = run.claimed.row, elapsed()
     receivers.send(signals.task_started, Task)
+    span = None
     try:
         around.enter()
-        args, kwargs = arguments(run.claimed)
         context = around.context()
+        span = context.run(tracing.begin, run.claimed)
+        args, kwargs = arguments(run.claimed)
         context.run(current.enter, run.task)
         pid = os.getpid()
         try:
@@ -85,10 +89,11 @@ def _run(run: Run, around: Surroundings) -> Ending:
             leaks = around.leave()
         if leaks:
             raise LeakedTransaction(_complaint(row, leaks))
-        ending = _succeeded(row, result)
+        ending = _succeeded(row, result, began)
     except BaseException as error:
-        ending = failed(row, error)
-    ending.started_at = run.task.started_at
+        ending = failed(row, error, began)
+    ending.started_at, ending.children = run.task.started_at, run.task.children
+    tracing.end(span, ending)
     if signals.task_finished.receivers:
         receivers.send(signals.task_finished, Task)
         around.distrust()
@@ -131,15 +136,17 @@ async def run_coroutine(run: Run, cancellation: Cancellation) -> Ending:
 
 
 async def _run_coroutine(run: Run, cancellation: Cancellation) -> Ending:
-    row = run.claimed.row
+    row, began, span = run.claimed.row, elapsed(), None
     try:
         await _send(signals.task_started)
     except asyncio.CancelledError:
         raise Unstarted from None
     try:
         tidy_shared()
+        # These enter the context of this asyncio task, which no other task has.
+        span = tracing.begin(run.claimed)
+        current.enter(run.task)
         args, kwargs = arguments(run.claimed)
-        current.enter(run.task)  # in the context of this asyncio task, which no other task has
         translation.deactivate()
         timezone.deactivate()
         pid = os.getpid()
@@ -148,28 +155,32 @@ async def _run_coroutine(run: Run, cancellation: Cancellation) -> Ending:
         finally:
             if os.getpid() != pid:
                 copies.end_copy(str(row))
-        ending = _succeeded(row, result)
+        ending = _succeeded(row, result, began)
     except asyncio.CancelledError as error:
         if cancellation.why:
             ending = stopped_run(row, f"{cancellation.why}.")
         else:
-            ending = await _uncancelled(_failed(row, error))
+            ending = await _uncancelled(_failed(row, error, began))
     except BaseException as error:
-        ending = await _uncancelled(_failed(row, error))
-    ending.started_at = run.task.started_at
+        ending = await _uncancelled(_failed(row, error, began))
+    ending.started_at, ending.children = run.task.started_at, run.task.children
+    tracing.end(span, ending)
     tidy_shared()
     await _uncancelled(_send(signals.task_finished))
     return ending
 
 
-def _succeeded(row: Task, result: Any) -> Ending:
+def _succeeded(row: Task, result: Any, began: float) -> Ending:
     """The ending of a run whose function returned.
+
+    Args:
+        began: when the run began, by `elapsed`.
 
     Raises:
         ResultNotJSON: the result cannot be kept as JSON.
     """
     ending = Ending(row, result=_encoded(row, result))
-    upstream.logger.info("Ran task and deleting %s", row)
+    run_log.succeeded(row, elapsed() - began)
     return ending
 
 
@@ -210,10 +221,12 @@ async def _send(signal: Signal) -> None:
         await sync_to_async(receivers.send)(signal, Task)
 
 
-async def _failed(row: Task, error: BaseException) -> Ending:
+async def _failed(row: Task, error: BaseException, began: float) -> Ending:
     # Receivers, and a backoff that is a function, may use the database: not in the event loop.
     in_thread = signals.task_error.receivers or callable(policies.of(row.task_name).backoff)
-    return await sync_to_async(failed)(row, error) if in_thread else failed(row, error)
+    if in_thread:
+        return await sync_to_async(failed)(row, error, began)
+    return failed(row, error, began)
 
 
 class Unstarted(Exception):
@@ -266,26 +279,41 @@ async def _cancelled_in_time(result: Awaitable[Any], limit: float | None) -> Any
             raise TaskTimeout(f"It ran longer than {limit:g} s and was cancelled.") from None
 
 
-def failed(row: Task, error: BaseException) -> Ending:
+def failed(row: Task, error: BaseException, began: float | None = None) -> Ending:
     """The ending of a run that raised. Call it while the exception is handled.
 
     The row is tried again unless it has no attempts left, or the exception says that a further
     attempt would not help.
+
+    Args:
+        began: when the run began, by `elapsed`; None if that is not known.
     """
+    seconds = None if began is None else elapsed() - began
     if isinstance(error, Cancel):
-        return cancelled(row, error.reason)
+        return _cancelled(row, error.reason, seconds)
     if isinstance(error, Snooze):
-        upstream.logger.info("Snoozing %s for %s", row, error.after)
-        return Ending(row, delay=error.after, snoozed=True)
-    delay = delay_after(row, error)
-    if isinstance(error, Retry) and delay is not None:
-        upstream.logger.info("Retrying %s in %s", row, delay)
+        ending = Ending(row, delay=error.after, snoozed=True)
+        run_log.snoozed(ending, seconds)
+        return ending
+    ending = _failure(row, error)
+    if isinstance(error, Retry) and ending.again:
+        run_log.asked_to_be_tried_again(ending, seconds)
     else:
-        _report_failure(row, error, final=delay is None)
+        _report_failure(ending, error, seconds)
+    return ending
+
+
+def _failure(row: Task, error: BaseException) -> Ending:
+    delay = delay_after(row, error)
     timed_out = isinstance(error, TaskTimeout)
     state = Attempt.State.TIMED_OUT if timed_out else Attempt.State.FAILED
-    error = _own(error)
-    return Ending(row, state, _text(error), delay, exception=remote_errors.describe(error))
+    own = _own(error)
+    text, described = _hidden(row, _text(own)), _hidden(row, remote_errors.describe(own))
+    return Ending(row, state, text, delay, exception=described, is_logged=True)
+
+
+def _hidden(row: Task, text: str) -> str:
+    return sensitive_arguments.hidden(text, row.task_name, row.task_params)
 
 
 UNSHOWN = "An exception that cannot be shown: "
@@ -310,21 +338,27 @@ def fallen(row: Task, error: BaseException) -> Ending:
         return Ending(row, Attempt.State.FAILED, type(error).__qualname__, delay)
 
 
-def cancelled(row: Task, reason: str) -> Ending:
+def _cancelled(row: Task, reason: str, seconds: float | None) -> Ending:
     """The ending of a row that is not to be run, or not to be run again."""
-    upstream.logger.info("Cancelling %s: %s", row, reason or "no reason given")
-    return Ending(row, cancelled=True, error=f"Cancelled: {reason}" if reason else "Cancelled.")
+    text = f"Cancelled: {reason}" if reason else "Cancelled."
+    run_log.cancelled(row, reason, seconds)
+    return Ending(row, cancelled=True, error=text)
 
 
-def _report_failure(row: Task, error: BaseException, final: bool) -> None:
-    verb = "Failing" if final else "Rescheduling"
-    # What cannot be printed is logged without exc_info, for the log's formatter would fail too.
-    if (text := _text(error)).startswith(UNSHOWN):
-        upstream.logger.error("%s %s: %s", verb, row, text)
-    else:
-        upstream.logger.error("%s %s", verb, row, exc_info=_exc_info(error))
+def _report_failure(ending: Ending, error: BaseException, seconds: float | None) -> None:
+    run_log.failed(ending, seconds, _exc_info_for_log(ending.row, error))
     # We are inside an `except` block, so that receivers can ask for the current exception.
-    receivers.send(signals.task_error, type(error), task=row)
+    receivers.send(signals.task_error, type(error), task=ending.row)
+
+
+def _exc_info_for_log(row: Task, error: BaseException) -> Any:
+    """What the log is to print of an exception: as text, if that names a sensitive value."""
+    text = _text(error)
+    if text.startswith(UNSHOWN):
+        return None  # the log's formatter would fail too
+    if (hidden := _hidden(row, text)) == text:
+        return _exc_info(error)
+    return RemoteTraceback, RemoteTraceback(hidden), None
 
 
 def _own(error: BaseException) -> BaseException:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from background_task.models import Task
 from background_task.tasks import TaskSchedule
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
@@ -132,8 +133,9 @@ def _see_to(line: crontab.Line, last: datetime | None, now: datetime) -> bool:
     return True
 
 
-def _call(name: str, slot: datetime) -> None:
+def _call(name: str, slot: datetime) -> Task:
     """Enqueue a task as any call of it does: with its queue, its priority and the signal."""
     local = None if settings.USE_TZ else timezone.get_default_timezone()
     run_at = timezone.make_naive(slot, local) if local else slot
-    registry.find(name)(schedule=TaskSchedule(run_at=run_at))
+    row: Task = registry.find(name)(schedule=TaskSchedule(run_at=run_at))
+    return row

@@ -15,12 +15,13 @@ from bgtasks.logs import get_logger
 from bgtasks.queue import rescue
 from bgtasks.queue.claims import Claimant
 from bgtasks.running import copies
+from bgtasks.supervisor import announcing, status
 from bgtasks.supervisor.lease import Lease
 from bgtasks.supervisor.one_by_one import cannot_share
 from bgtasks.supervisor.revocations import CHECK_EVERY, Revocations
 from bgtasks.worker.lane import slots_for
 from bgtasks.worker.options import Options
-from bgtasks.worker.shared_state import Marks
+from bgtasks.worker.shared_state import Marks, running
 from bgtasks.worker.wakeup import WakeUp
 from bgtasks.worker.worker import Worker
 
@@ -45,10 +46,11 @@ class InProcess:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._marks = Marks(slots_for(options))
-        self._lease = Lease(options)
+        itself = status.Itself(os.getpid(), self._marks, elapsed())
+        self._lease = Lease(options, lambda: status.of(self._stopping, [itself]))
         self._revocations = Revocations()
         self._worker: Worker | None = None
-        self._stopping = False
+        self._stopping = self._has_said = False
         self._wakeup: WakeUp | None = None  # while it waits for the database
         self._kept = threading.Event()
         self._ended = threading.Event()
@@ -56,6 +58,7 @@ class InProcess:
     def stop(self, *_: object) -> None:
         """Start no more rows, and end. Safe in a signal handler, and before `run`."""
         self._stopping = True
+        self._lease.tell()
         if self._wakeup:
             self._wakeup.poke()
         if self._worker:
@@ -86,6 +89,7 @@ class InProcess:
             return
         # Django's reloader exits the process while tasks run. Their rows are handed back then.
         atexit.register(self._give_back)
+        self._lease.tell()
         worker = self._worker = Worker(Claimant(self._lease.name, 1), self._marks, self._options)
         if self._stopping:
             worker.stop()
@@ -94,6 +98,7 @@ class InProcess:
         # Before the first row runs, the lease was kept once: it has enqueued what is due by a cron
         # line, and taken back the rows of dead workers.
         self._kept.wait()
+        announcing.ready(self._lease.name, self._options)
         timer = threading.Timer(self._options.duration, worker.stop)
         timer.daemon = True
         if self._options.duration:
@@ -108,6 +113,7 @@ class InProcess:
             worker.close()
             atexit.unregister(self._give_back)
             self._give_back()
+        announcing.stopped(self._lease.name)
 
     def _keep_out(self) -> None:
         """In a copy of this process that a task has forked: hand back no rows at its end."""
@@ -117,11 +123,18 @@ class InProcess:
         try:
             while not self._ended.wait(self._keep()):
                 self._revoke()
+                self._say_what_still_runs()
         except LeaseLost as error:
             logger.error("%s Start it again.", error)
             self.stop()
         finally:
             connections.close_all()
+
+    def _say_what_still_runs(self) -> None:
+        """Log, once, that this worker is stopping. The handler of the signal must not log."""
+        if self._stopping and not self._has_said:
+            self._has_said = True
+            announcing.stopping(self._lease.name, running(self._marks), None, "")
 
     def _keep(self) -> float:
         try:

@@ -22,6 +22,8 @@ from bgtasks.queue.database import WORKER_PREFIX
 from bgtasks.queue.database_file import DatabaseFile, File
 from bgtasks.supervisor import lock_file
 from bgtasks.supervisor.cron import Cron
+from bgtasks.supervisor.heartbeat_file import HeartbeatFile
+from bgtasks.supervisor.status import Describe
 from bgtasks.tasks import registry
 from bgtasks.worker.options import Options
 
@@ -35,19 +37,25 @@ PRUNE = 600.0
 class Lease:
     """A worker's registration in the workers' table, which heartbeats keep alive.
 
+    Args:
+        describe: returns what the worker does, for its heartbeats.
+
     Attributes:
         name: the worker's name, with which its claims begin.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, describe: Describe = lambda: None) -> None:
         self._options = options
+        self._describe = describe
         self._length = conf.lease()
         self._beat_every = self._length / 3
         self.name = ""
         self._presence = lock_file.Presence()
+        self._heartbeat_file = HeartbeatFile(options.heartbeat_file)
         self._cron = Cron()
         self._file = DatabaseFile()
         self._rows_to_run = False
+        self._names: list[str] = []
         self._reset()
 
     def _reset(self) -> None:
@@ -71,6 +79,7 @@ class Lease:
         self._reset()
         self._file.note()
         self._presence.hold(self.name)
+        self._names = sorted(registry.names())
         workers.register(
             Worker(
                 name=self.name,
@@ -79,6 +88,7 @@ class Lease:
                 processes=self._options.processes,
                 threads=self._options.threads,
                 queues=list(self._options.queues) if self._options.queues else None,
+                names=list(self._names),
                 version=__version__,
                 lease=self._length,
             )
@@ -117,6 +127,7 @@ class Lease:
 
     def release(self) -> None:
         """Leave the workers' table. All rows of this worker should have been handed back before."""
+        self._heartbeat_file.remove()
         workers.deregister(self.name)
         self._presence.let_go()
 
@@ -203,8 +214,15 @@ class Lease:
             LeaseLost: this worker was declared dead.
         """
         if elapsed() >= self._beat_at:
-            workers.beat(self.name)
+            workers.beat(self.name, self._describe())
             self._beaten()
+            if len(names := registry.names()) != len(self._names):  # a module was imported late
+                self._names = sorted(names)
+                workers.correct_names(self.name, self._names)
+
+    def tell(self) -> None:
+        """Have the next `keep` send a heartbeat, for what the worker does has changed."""
+        self._beat_at = 0.0
 
     def _do_what_is_due(self) -> None:
         self.limit_waits()
@@ -229,6 +247,7 @@ class Lease:
             self._in_contact_since = now
         self._last_beat = now
         self._beat_at = now + self._beat_every
+        self._heartbeat_file.renew()
 
     def _look_after_peers(self) -> None:
         """Declare workers dead whose lease has run out, and take back their rows.

@@ -23,12 +23,14 @@ from bgtasks.logs import get_logger
 from bgtasks.queue import claims, rescue
 from bgtasks.queue.claims import Claimant
 from bgtasks.queue.listen import readable
+from bgtasks.supervisor import announcing, status
 from bgtasks.supervisor.child import SIGNALS, Child
 from bgtasks.supervisor.lease import Lease
 from bgtasks.supervisor.revocations import CHECK_EVERY, Revocations
 from bgtasks.supervisor.stop import Stop
 from bgtasks.tasks import policies, registry
 from bgtasks.worker.options import Options
+from bgtasks.worker.shared_state import running
 
 logger = get_logger(__name__)
 
@@ -50,7 +52,7 @@ class Supervisor:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._lease = Lease(options)
+        self._lease = Lease(options, lambda: status.of(self._stop.wanted, self._children))
         self._numbers = count(1)
         self._children: list[Child] = []
         self._dead: list[tuple[Child, str]] = []  # whose rows are still to be taken back
@@ -62,7 +64,7 @@ class Supervisor:
         self._revocations = Revocations()
         self._stop = Stop()
         self._slow = False
-        self._said = ""
+        self._has_said = False  # that it is stopping
         self._limited = False
 
     def run(self) -> None:
@@ -71,29 +73,33 @@ class Supervisor:
         with _handling(self._handle) as wait:
             if not self._acquire(wait, ends_at):
                 return
-            self._say("ready")
+            announcing.ready(self._lease.name, self._options)
+            self._lease.tell()
             while not self._done():
                 if ends_at is not None and elapsed() >= ends_at:
                     # This sets no deadline: running tasks may take as long as they need.
                     self._stop.wanted, ends_at = True, None
                 if self._stop.wanted:
-                    self._say("stopping: running tasks may finish, unless a second signal comes")
+                    self._say_what_still_runs()
                 self._spawn_missing()
                 wait(min(self._supervise(), _until(ends_at)))
             _leave(self._lease)
-            self._say("stopped")
+            announcing.stopped(self._lease.name)
 
-    def _say(self, what: str) -> None:
-        """Log the state of the worker, unless it was logged last."""
-        if what == self._said:
+    def _say_what_still_runs(self) -> None:
+        """Log, once, that this worker is stopping, and what it waits for."""
+        if self._has_said:
             return
-        self._said = what
-        options = self._options
-        queues = f"queues {', '.join(options.queues)}" if options.queues else "all queues"
-        logger.info(
-            "Worker %s (process %d) is %s. Processes: %d, threads: %d, %s.",
-            self._lease.name, os.getpid(), what, options.processes, options.threads, queues,
-        )  # fmt: skip
+        self._has_said = True
+        self._lease.tell()
+        still: dict[int, float] = {}
+        for child in self._children:
+            still |= running(child.marks)
+        if self._stop.deadline is None:  # nobody has sent a signal: the duration is over
+            announcing.stopping(self._lease.name, still, None, "")
+            return
+        patience = max(0.0, self._stop.deadline - elapsed())
+        announcing.stopping(self._lease.name, still, patience, "A second signal ends it at once.")
 
     # --- one turn
 

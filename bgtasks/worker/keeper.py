@@ -13,6 +13,7 @@ from django.db import DatabaseError, InterfaceError, connections, reset_queries
 from bgtasks import conf
 from bgtasks.clock import elapsed
 from bgtasks.logs import get_logger
+from bgtasks.queue.counters import Counts
 from bgtasks.queue.listen import Listener, listener
 from bgtasks.worker.claiming import Claiming
 from bgtasks.worker.handing_back import HandingBack
@@ -44,6 +45,7 @@ class Keeper:
         recording: Recording,
         handing_back: HandingBack,
         wakeup: WakeUp,
+        counts: Counts,
     ) -> None:
         self._options = options
         self._work = work
@@ -51,6 +53,7 @@ class Keeper:
         self._recording = recording
         self._handing_back = handing_back
         self._wakeup = wakeup
+        self._counts = counts
         self._listener: Listener | None = None
         self._stopping = False
         self._tries = 0  # attempts in a row to which the database has not answered
@@ -82,6 +85,7 @@ class Keeper:
             self._handing_back.hand_back()
             if not self._stopping:
                 self._claiming.claim()
+            self._counts.flush_if_due()
             self._tries = 0
             reset_queries()  # with DEBUG, Django keeps each statement
         except (DatabaseError, InterfaceError) as error:
@@ -107,7 +111,8 @@ class Keeper:
             self._outlive_parent()
 
     def close(self) -> None:
-        """Stop listening for notifications, and close this thread's connections."""
+        """Write the last counts, stop listening, and close this thread's connections."""
+        self._counts.flush()
         if self._listener:
             self._listener.close()
         connections.close_all()

@@ -61,10 +61,12 @@ class Lane:
     def start(self, claimed: ClaimedRow) -> None:
         self._moved_at = self.running[claimed.pk] = elapsed()
 
-    def end(self, claimed: ClaimedRow) -> None:
+    def end(self, claimed: ClaimedRow) -> float:
+        """Note that a row has ended; returns for how many seconds it ran."""
         now = elapsed()
         took = now - self.running.pop(claimed.pk, now)
         self._mean = max(1e-6, self._mean * (1 - LATEST_TASK) + took * LATEST_TASK)
+        return took
 
     def empty(self) -> list[ClaimedRow]:
         """Take out all rows that are ready."""

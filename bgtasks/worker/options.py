@@ -18,6 +18,8 @@ class Options:
         sleep: the poll interval: seconds between polls of an empty queue.
         duration: seconds after which it stops by itself; 0 for never.
         drain: whether it stops when no row is ready.
+        metrics: the address and the port from which its metrics can be read; None: from none.
+        heartbeat_file: the path of the file that each heartbeat renews; None: there is none.
     """
 
     processes: int = 1
@@ -27,3 +29,5 @@ class Options:
     sleep: float = 5.0
     duration: float = 0.0
     drain: bool = False
+    metrics: tuple[str, int] | None = None
+    heartbeat_file: str | None = None

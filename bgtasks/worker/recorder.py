@@ -20,6 +20,7 @@ from django.db import (
 from bgtasks.logs import get_logger
 from bgtasks.models import Attempt
 from bgtasks.queue import finish, receivers
+from bgtasks.queue.counters import Counts
 from bgtasks.queue.ending import Ending
 from bgtasks.worker.pacing import Pace
 from bgtasks.worker.shared_state import Marks
@@ -42,14 +43,16 @@ class Recorder:
     Args:
         marks: where the runs are marked as begun.
         pace: limits how many rows one transaction writes.
+        counts: counts the runs whose endings are recorded.
 
     Attributes:
         stuck: ids of rows whose endings the database refuses in any form. They stay claimed, so
             that they do not run again.
     """
 
-    def __init__(self, marks: Marks, pace: Pace) -> None:
+    def __init__(self, marks: Marks, pace: Pace, counts: Counts) -> None:
         self._marks = marks
+        self._counts = counts
         self._pacing = pace
         self._few = 1
         self.stuck: set[int] = set()
@@ -140,6 +143,7 @@ class Recorder:
             if ending.row.pk in self.stuck:
                 # Its mark stays. If this process dies, the row counts as begun.
                 return
+            ending.state, ending.delay, ending.cancelled = Attempt.State.FAILED, None, False
         self._settle([ending], [] if kept else [ending.row])
 
     def _record_failure_to_record(self, row: Task, error: Exception) -> bool:
@@ -162,9 +166,14 @@ class Recorder:
             return True
 
     def _settle(self, group: Sequence[Ending], lost: Sequence[Task]) -> None:
-        """Remove the marks of endings that are recorded, and log those whose claims were lost."""
+        """Count the endings that are recorded, remove the marks of all, and log what was lost."""
         for row in lost:
             report_lost(row)
+        if lost:
+            ids = {id(row) for row in lost}
+            self._counts.count(ending for ending in group if id(ending.row) not in ids)
+        else:
+            self._counts.count(group)
         self._marks.end([ending.mark for ending in group if ending.mark is not None])
         for ending in group:
             ending.mark = None

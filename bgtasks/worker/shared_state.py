@@ -174,5 +174,11 @@ class Marks:
         self._memory.close()
 
 
+def running(marks: Marks) -> dict[int, float]:
+    """The rows whose runs have not ended: their ids, and when they began, by `elapsed`."""
+    taken = _taken(marks._slots())
+    return {row_id: began for row_id, began, *_ in taken if began != math.inf}
+
+
 def _taken(slots: Iterator[_Slot]) -> Iterator[_Slot]:
     return (slot for slot in slots if slot[1])

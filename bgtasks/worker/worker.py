@@ -14,6 +14,8 @@ from collections.abc import Callable
 from bgtasks.logs import get_logger
 from bgtasks.queue import receivers
 from bgtasks.queue.claims import Claimant
+from bgtasks.queue.counters import Counts
+from bgtasks.running import tracing
 from bgtasks.signals import worker_started, worker_stopping
 from bgtasks.worker.bell import LoopBell
 from bgtasks.worker.claiming import Claiming
@@ -63,12 +65,15 @@ class Worker:
         self._threads = options.threads
         self._wakeup = wakeup = WakeUp(parent)
         bell, pace = LoopBell(), Pace()
-        recorder = Recorder(marks, pace)
+        counts = Counts(claimant.worker)
+        recorder = Recorder(marks, pace, counts)
         self._work = work = Workload(options, wakeup, marks, bell)
         handing_back = HandingBack(claimant, work, recorder)
         self._claiming = Claiming(claimant, options, work, pace, handing_back)
         recording = Recording(work, recorder, self._claiming)
-        self._keeper = Keeper(options, work, self._claiming, recording, handing_back, wakeup)
+        self._keeper = Keeper(
+            options, work, self._claiming, recording, handing_back, wakeup, counts
+        )
         lonely = options.threads * options.processes == 1
         self._runner = Runner(work, marks, recording, wakeup, lonely)
         self._loop = EventLoop(work, self._runner, bell)
@@ -108,6 +113,7 @@ class Worker:
                 thread.join()
         keeper.join()
         self._loop.join()
+        tracing.flush()
         receivers.send(worker_stopping, type(self))
         return not self._wakeup.orphaned
 

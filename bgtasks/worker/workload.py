@@ -230,8 +230,9 @@ class Workload:
         """
         lane = self._lanes[claimed.is_coroutine]
         with self._changed:
-            lane.end(claimed)
+            took = lane.end(claimed)
             if ending is not None:
+                ending.due, ending.ran = claimed.due, took
                 self.outbox.put(ending)
             if self.suspects.one_runs or self.suspects.waiting:
                 self.suspects.one_runs = False

@@ -42,6 +42,14 @@ def duration(text: str) -> float:
     return number
 
 
+def address(text: str) -> tuple[str, int]:
+    """An argument that is a port, with or without a host and a colon before it."""
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdecimal() and int(port) < 65536):
+        raise argparse.ArgumentTypeError(f"{text} is no port, nor a host and a port: 0.0.0.0:9100")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
 class Command(BaseCommand):
     help = (
         "Run the tasks that wait in the queue, until SIGTERM or Ctrl-C. Running tasks then have "
@@ -65,7 +73,13 @@ class Command(BaseCommand):
             help="Tasks that are coroutines and run at the same time in each process "
             "(BGTASKS_COROUTINES, 200).",
         )
-        add("--queue", nargs="+", action="extend", metavar="Q", help="Only these queues (all).")
+        add(
+            "--queue",
+            nargs="+",
+            action="extend",
+            metavar="Q",
+            help="Only these queues (all): --queue a b, or --queue a,b.",
+        )
         add(
             "--sleep",
             type=seconds,
@@ -81,6 +95,17 @@ class Command(BaseCommand):
             help="Stop after this many seconds; running tasks may finish (0 or less: never).",
         )
         add("--drain", action="store_true", help="Stop when nothing is ready to run.")
+        add(
+            "--metrics-port",
+            type=address,
+            metavar="[HOST:]PORT",
+            help="Serve metrics for Prometheus there (127.0.0.1, unless a host is named).",
+        )
+        add(
+            "--heartbeat-file",
+            metavar="PATH",
+            help="Renew the time of this file with each heartbeat, for liveness probes.",
+        )
         add(
             "--log-std",
             action="store_true",
@@ -114,6 +139,8 @@ class Command(BaseCommand):
             sleep=max(0.0, given["sleep"]),  # call_command() does not ask `seconds`
             duration=max(0.0, given["duration"]),
             drain=given["drain"],
+            metrics=given["metrics_port"],
+            heartbeat_file=given["heartbeat_file"],
         )
         if given["check"]:
             self._check()
@@ -152,6 +179,9 @@ class Command(BaseCommand):
 def _queues(given: str | Sequence[str] | None) -> list[str] | None:
     """The names of the queues; None for all.
 
-    The command line gives a list, and ``call_command("process_tasks", queue="a")`` the text.
+    The command line gives a list, and ``call_command("process_tasks", queue="a")`` the text. Each
+    may name several queues, with commas between them.
     """
-    return [given] if isinstance(given, str) else list(given or []) or None
+    texts = [given] if isinstance(given, str) else given or []
+    names = [name.strip() for text in texts for name in text.split(",")]
+    return [name for name in names if name] or None

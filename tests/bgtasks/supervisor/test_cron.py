@@ -155,6 +155,32 @@ def test_the_lease_wakes_for_a_slot_and_enqueues_it(lines: Any, clock: Clock) ->
 
 
 @with_database
+def test_a_paused_line_enqueues_nothing_and_makes_up_for_nothing(lines: Any) -> None:
+    two_hours_ago = datetime.now(UTC) - timedelta(hours=2)
+    slots.first_seen(report.name, two_hours_ago)
+    assert slots.pause(report.name)
+    assert not slots.pause(report.name)
+    worker().run()
+    assert rows() == []
+    assert slots.resume(report.name)
+    assert not slots.resume(report.name)
+    worker().run()
+    assert rows() == []
+    CronSlot.objects.update(slot=two_hours_ago)
+    worker().run()
+    assert len(rows()) == 1
+
+
+@with_database
+def test_a_line_that_no_worker_has_seen_can_be_paused(lines: Any) -> None:
+    assert slots.pause(report.name)
+    assert list(slots.paused()) == [report.name]
+    CronSlot.objects.update(slot=NOON)
+    worker().run()
+    assert rows() == []
+
+
+@with_database
 def test_without_a_line_nothing_is_asked(lines: Any, django_assert_num_queries: Any) -> None:
     lines.clear()
     with django_assert_num_queries(0):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from tests.bgtasks.project import broken
 from tests.harness.deployment import Deployment
 
 WORK = "tests.bgtasks.project.tasks.work"
@@ -134,7 +137,10 @@ def test_a_tasks_module_that_fails_to_import_is_named_and_the_others_run(
     output = project.drain(**more)
     assert project.ledger("work", "good")
     assert "tests.bgtasks.project.broken.tasks cannot be imported" in output
+    file = Path(broken.__file__).with_name("tasks.py")
+    assert f"tasks cannot be imported. {file}, line 1: ModuleNotFoundError: No module" in output
     assert "no_such_module" in output
+    assert f'File "{file}", line ' in output  # of the traceback
     done = project.manage("process_tasks", "--check", **more)
     assert done.returncode == 1
     assert "tests.bgtasks.project.broken.tasks cannot be imported" in done.stderr

@@ -20,6 +20,7 @@ from bgtasks.exceptions import BrokenRow
 from bgtasks.models import Attempt, CallOptions, Outcome
 from bgtasks.queue import database as db
 from bgtasks.queue import finish, rescue, workers
+from bgtasks.queue.counters import Counts
 from bgtasks.queue.ending import Ending
 from bgtasks.queue.frontier import Frontier
 from bgtasks.running import executor
@@ -63,7 +64,7 @@ def test_p3_a_failure_that_was_written_is_not_written_again(
 
     signals.task_rescheduled.connect(ask_for_the_commit)
     try:
-        Recorder(Marks(1), Pace()).record([ending])
+        Recorder(Marks(1), Pace(), Counts("bg~test")).record([ending])
     finally:
         signals.task_rescheduled.disconnect(ask_for_the_commit)
     assert Task.objects.get().attempts == 1
@@ -85,7 +86,7 @@ def test_p4_an_ending_that_no_database_will_have_is_not_run_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     marks = Marks(4)
-    recorder = Recorder(marks, Pace())
+    recorder = Recorder(marks, Pace(), Counts("bg~test"))
     stuck, other = claimed(2)
     write = finish.record_alone
     monkeypatch.setattr(

@@ -131,10 +131,10 @@ def test_a_database_without_our_tables_is_named(project: Deployment) -> None:
 
 
 def test_a_database_that_lacks_the_last_migration_is_named(project: Deployment) -> None:
-    assert project.manage("migrate", "bgtasks", "0003").returncode == 0
+    assert project.manage("migrate", "bgtasks", "0004").returncode == 0
     done = project.manage("process_tasks", "--drain")
     assert done.returncode == 1
-    assert "no column claim in table bgtasks_progress" in done.stderr
+    assert "no column names in table bgtasks_worker" in done.stderr
 
 
 def test_reloading_runs_tasks_in_the_process(project: Deployment) -> None:
@@ -154,7 +154,8 @@ def test_a_mended_module_is_noticed_after_a_broken_one(project: Deployment) -> N
     (app / "tasks.py").write_text(code + "def (\n")
     path = f"{ROOT}{os.pathsep}{project.folder}"
     worker = project.worker("--dev", MORE_APPS="shop", PYTHONPATH=path)
-    worker.wait_for("shop.tasks cannot be imported")
+    line = worker.wait_for("shop.tasks cannot be imported")
+    assert f"{app / 'tasks.py'}, line 7: SyntaxError: " in line
     worker.wait_for("Running tasks in this process")
     project.run(
         "from background_task.models import Task\nTask.objects.new_task('shop.tasks.sell').save()"

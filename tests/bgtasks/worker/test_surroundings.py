@@ -26,7 +26,7 @@ def test_what_a_failed_task_logs_is_not_lost_with_the_thread_that_writes_the_log
     queued.run("tasks.refuse(1)")
     output = queued.drain(MORE_APPS=APP)
     assert "Start a listener when bgtasks.signals.worker_started is sent" in output
-    assert "Failing tests.bgtasks.project.policied.refuse" in output
+    assert " tests.bgtasks.project.policied.refuse (attempt 1" in output
     assert "Traceback" in output
 
 
@@ -38,7 +38,7 @@ def test_a_receiver_of_worker_started_starts_the_log_of_each_process(
     queued.run("tasks.refuse.map(range(10))")
     output = queued.drain(*mode, MORE_APPS=APP)
     log = Path(queued.settings["QUEUED_LOG"]).read_text()
-    assert log.count("Failing tests.bgtasks.project.policied.refuse") == 10
+    assert log.count(" tests.bgtasks.project.policied.refuse (attempt 1") == 10
     assert log.count("Traceback") == 10
     assert "Start a listener" not in log + output
 
