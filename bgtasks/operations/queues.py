@@ -1,0 +1,165 @@
+"""The queues as they are now: what waits and runs in each. No count goes beyond `MOST`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils import timezone
+
+from bgtasks.models import PausedQueue
+from bgtasks.operations import statistics
+from bgtasks.queue import database as db
+from bgtasks.queue import pauses
+from bgtasks.queue.indexes import FREE
+
+# How many rows are counted at most.
+MOST = 10_000
+# How many queues are shown.
+QUEUES = 50
+
+
+@dataclass(frozen=True)
+class Count:
+    """A number of rows.
+
+    Attributes:
+        at_least: there may be more, which were not counted.
+    """
+
+    number: int = 0
+    at_least: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.number:,}{'+' if self.at_least else ''}"
+
+
+@dataclass(frozen=True)
+class QueueState:
+    """A queue.
+
+    Attributes:
+        name: "" for the tasks without a queue.
+        waiting: tasks that are due, and that no worker has.
+        scheduled: tasks that are not due yet.
+        running: tasks that a worker has claimed.
+        oldest: for how many seconds the first of those that wait has been due; None if none waits.
+        failed_today, ended_today: since midnight.
+        per_minute: how many runs have ended in a minute, of late.
+        pause: since when, and by whom, it is paused; None if it is not.
+    """
+
+    name: str
+    waiting: Count = Count()
+    scheduled: Count = Count()
+    running: Count = Count()
+    oldest: float | None = None
+    failed_today: int = 0
+    ended_today: int = 0
+    per_minute: float = 0.0
+    pause: PausedQueue | None = None
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    due: Count = Count()
+    later: Count = Count()
+    oldest: float | None = None
+
+
+def states() -> list[QueueState]:
+    """The queues that have tasks, or had some today, or are paused, by name."""
+    waiting, running = _waiting(), _running()
+    today, minutes = statistics.today(), statistics.per_minute()
+    paused = {each.queue: each for each in pauses.paused()}
+    names = {*waiting, *running, *today, *minutes, *paused}
+    return [
+        QueueState(
+            name,
+            waiting=(of_queue := waiting.get(name, _Waiting())).due,
+            scheduled=of_queue.later,
+            running=running.get(name, Count()),
+            oldest=of_queue.oldest,
+            failed_today=today[name].failed if name in today else 0,
+            ended_today=today[name].count if name in today else 0,
+            per_minute=minutes.get(name, 0.0),
+            pause=paused.get(name),
+        )
+        for name in sorted(names)[:QUEUES]
+    ]
+
+
+# SQL for the first rows in the order of the indexes, so that no more than these are read. Of each
+# priority those that are due come first.
+_FIRST = f"ORDER BY priority, run_at, id LIMIT {MOST}"
+# SQL for what is known of some rows: how many, how many are due, and how long the first has been.
+_FACTS = "COUNT(*), SUM(CASE WHEN run_at <= %s THEN 1 ELSE 0 END), {oldest}"
+
+
+def _facts() -> str:
+    return _FACTS.format(oldest=db.age(db.date_or_null("MIN(run_at)")))
+
+
+def _waiting() -> dict[str, _Waiting]:
+    """What waits in each queue.
+
+    The first rows are counted, whatever their queue. If there are more than `MOST`, each named
+    queue is counted by itself. What has no queue has no index of its own: of that, only what is
+    among the first rows is known then.
+    """
+    now = db.moment(timezone.now())
+    sql = (
+        f"SELECT COALESCE(queue, ''), {_facts()} FROM (SELECT queue, run_at FROM {db.TASKS} "
+        f"WHERE {FREE} {_FIRST}) AS first GROUP BY 1"
+    )
+    found = db.fetch(sql, [now])
+    if sum(count for _, count, *_ in found) < MOST:
+        return {str(queue): _found(count, due, age, False) for queue, count, due, age in found}
+    first = {str(queue): _found(count, due, age, True) for queue, count, due, age in found}
+    return {**first, **_each(_names(), now)}
+
+
+def _found(count: int, due: int, age: Any, partial: bool) -> _Waiting:
+    due = int(due)
+    oldest = float(age) if due and age is not None and math.isfinite(age) else None
+    return _Waiting(Count(due, partial), Count(int(count) - due, partial), oldest)
+
+
+def _names() -> list[str]:
+    """The names of the queues in which rows wait: each is found by one step into the index."""
+    first = f"SELECT queue FROM {db.TASKS} WHERE {FREE} AND queue IS NOT NULL"
+    sql = (
+        f"WITH RECURSIVE found(queue) AS (SELECT * FROM ({first} ORDER BY queue LIMIT 1) AS head "
+        f"UNION ALL SELECT ({first} AND {db.TASKS}.queue > found.queue "
+        f"ORDER BY {db.TASKS}.queue LIMIT 1) FROM found WHERE found.queue IS NOT NULL) "
+        f"SELECT queue FROM found WHERE queue IS NOT NULL LIMIT {QUEUES}"
+    )
+    return [queue for (queue,) in db.fetch(sql) if queue]
+
+
+def _each(names: Iterable[str], now: Any) -> dict[str, _Waiting]:
+    """What waits in each of these queues, by one statement."""
+    part = (
+        f"SELECT %s, {_facts()} FROM (SELECT run_at FROM {db.TASKS} WHERE {FREE} AND queue = %s "
+        f"{_FIRST}) AS first"
+    )
+    chosen = list(names)
+    if not chosen:
+        return {}
+    sql = " UNION ALL ".join(f"SELECT * FROM ({part}) AS part" for _ in chosen)
+    found = db.fetch(sql, [value for name in chosen for value in (name, now, name)])
+    return {
+        str(name): _found(count, due or 0, age, count >= MOST) for name, count, due, age in found
+    }
+
+
+def _running() -> dict[str, Count]:
+    sql = (
+        f"SELECT COALESCE(queue, ''), COUNT(*) FROM (SELECT queue FROM {db.TASKS} "
+        f"WHERE locked_by IS NOT NULL LIMIT {MOST}) AS held GROUP BY 1"
+    )
+    found = db.fetch(sql)
+    partial = sum(count for _, count in found) >= MOST
+    return {str(queue): Count(count, partial) for queue, count in found}
