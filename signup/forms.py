@@ -5,7 +5,18 @@ from datetime import date, timedelta
 from typing import Any
 
 from django import forms
-from django.contrib.auth.forms import BaseUserCreationForm, PasswordResetForm, UsernameField
+from django.contrib.auth.forms import (
+    AuthenticationForm,
+    BaseUserCreationForm,
+    PasswordChangeForm,
+    PasswordResetForm,
+    SetPasswordForm,
+    UsernameField,
+)
+from django.contrib.auth.password_validation import (
+    MinimumLengthValidator,
+    get_default_password_validators,
+)
 from django.core.exceptions import ValidationError
 from django.core.files import File
 from django.utils import timezone
@@ -66,7 +77,64 @@ def avatar_field(*, required: bool) -> AvatarField:
     )
 
 
-class SignupForm(BaseUserCreationForm):
+def password_help() -> str:
+    """What a new password must be like, in one line. An error names the rule that was broken."""
+    lengths = [
+        validator.min_length
+        for validator in get_default_password_validators()
+        if isinstance(validator, MinimumLengthValidator)
+    ]
+    length = f"At least {max(lengths)} characters, and hard" if lengths else "Hard"
+    return f"{length} to guess: not your name, no common password, not digits alone."
+
+
+class Focused:
+    """Mixin: help for who fills a form in. After an error the cursor is where something is missing.
+
+    That is the first field that has an error, or a field before it that came back empty: browsers
+    get no passwords back. Django puts what is wrong with a new password to its second field. What
+    that must be like is one line, and not a list of all rules.
+    """
+
+    fields: dict[str, forms.Field]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in ("password1", "new_password1"):
+            if name in self.fields:
+                self.fields[name].help_text = password_help()
+
+    def add_error(self, field: str | None, error: Any) -> None:
+        super().add_error(field, error)  # type: ignore[misc]
+        self.focus_first_error()
+
+    def focus_first_error(self) -> None:
+        errors = self._errors or {}  # type: ignore[attr-defined]
+        if not errors:
+            return
+        for field in self.fields.values():
+            field.widget.attrs.pop("autofocus", None)
+        wrong = [
+            name
+            for name, field in self.fields.items()
+            if name in errors or isinstance(field.widget, forms.PasswordInput)
+        ]
+        self.fields[(wrong or list(self.fields))[0]].widget.attrs["autofocus"] = True
+
+
+class LoginForm(Focused, AuthenticationForm):
+    pass
+
+
+class ChangePasswordForm(Focused, PasswordChangeForm):
+    pass
+
+
+class NewPasswordForm(Focused, SetPasswordForm):
+    pass
+
+
+class SignupForm(Focused, BaseUserCreationForm):
     avatar = avatar_field(required=False)
 
     class Meta(BaseUserCreationForm.Meta):
@@ -79,12 +147,20 @@ class SignupForm(BaseUserCreationForm):
         super().__init__(*args, **kwargs)
         self.fields["email"].widget.attrs["autocomplete"] = "email"
 
-    def focus_first_error(self) -> None:
-        """Put the cursor where something is wrong, rather than where the form begins."""
-        for field in self.fields.values():
-            field.widget.attrs.pop("autofocus", None)
-        first = next((name for name in self.fields if name in self.errors), "username")
-        self.fields[first].widget.attrs["autofocus"] = True
+    def keep_picture(self, in_page: bool) -> None:
+        """After an error elsewhere, keep the picture that was chosen, or ask for it again.
+
+        Args:
+            in_page: whether the answer takes the place of a part of the page. Then the field of the
+                page stays, with its file. No server can give a browser a file for a new field.
+        """
+        if "avatar" in self.errors:
+            return
+        if in_page:
+            self.fields["avatar"].widget.attrs["hx-preserve"] = ""
+        elif self.files:
+            field = self["avatar"]
+            field.help_text = f"Please choose your picture again. {field.help_text}"
 
     def clean_username(self) -> str:
         username: str = self.cleaned_data["username"]
@@ -93,11 +169,11 @@ class SignupForm(BaseUserCreationForm):
         return username
 
 
-class AvatarForm(forms.Form):
+class AvatarForm(Focused, forms.Form):
     avatar = avatar_field(required=True)
 
 
-class QueuedPasswordResetForm(PasswordResetForm):
+class QueuedPasswordResetForm(Focused, PasswordResetForm):
     """Django's form, with the search for accounts and the mail done in the background.
 
     The request does the same for every address: it writes one row. So neither the page nor the
@@ -112,7 +188,7 @@ class QueuedPasswordResetForm(PasswordResetForm):
         send_password_reset(self.cleaned_data["email"])
 
 
-class ReportForm(forms.ModelForm):
+class ReportForm(Focused, forms.ModelForm):
     class Meta:
         model = Report
         fields = ("start", "end")

@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy as _
 
 from bgtasks import AsyncResult
 from bgtasks.exceptions import UnknownResult
+from bgtasks.results import STARTED
 from signup.validators import no_invisible_letters
 
 EXPECTED = timedelta(seconds=20)
@@ -44,13 +45,14 @@ class Mail(StrEnum):
     """What became of a mail, in words for its recipient."""
 
     PENDING = "on its way"
+    RETRYING = "not sent yet: the mail server did not take it, and we try again"
     SENT = "sent"
     FAILED = "could not be sent"
     UNKNOWN = ""  # its outcome was pruned, or there was no mail to send
 
     @property
     def pending(self) -> bool:
-        return self is Mail.PENDING
+        return self in {Mail.PENDING, Mail.RETRYING}
 
 
 class User(AbstractUser):
@@ -90,17 +92,33 @@ class User(AbstractUser):
             super().save(*args, **kwargs)
 
     @property
+    def avatar(self) -> Avatar | None:
+        """The latest upload, whatever became of it; None if there is none."""
+        return self.avatars.first()
+
+    @property
+    def picture(self) -> Avatar | None:
+        """The latest upload whose pictures are made: it is shown while a newer one is pending."""
+        return self.avatars.filter(state=Work.State.READY).first()
+
+    @property
     def welcome(self) -> Mail:
         """What became of the welcome mail."""
         result = AsyncResult(self.welcome_id or 0)
         try:
             if not result.ready():
-                return Mail.PENDING
+                return Mail.RETRYING if _has_failed_once(result) else Mail.PENDING
             if result.failed():
                 return Mail.FAILED
             return Mail.SENT if result.result == "Sent" else Mail.UNKNOWN
         except UnknownResult:
             return Mail.UNKNOWN
+
+
+def _has_failed_once(result: AsyncResult) -> bool:
+    """Whether a task that has not ended was tried in vain."""
+    # The run under way is counted too.
+    return result.attempts > (result.status == STARTED)
 
 
 class Work(models.Model):
@@ -170,14 +188,32 @@ class Work(models.Model):
 
 
 class Avatar(Work):
-    """One upload. A new picture is a new row, so its addresses are never reused."""
+    """One upload. A new picture is a new row, so its addresses are never reused.
+
+    The row of the picture before stays until the new one is made.
+    """
 
     SIZES = (64, 256, 512)
 
-    user = models.OneToOneField(User, on_delete=models.CASCADE, related_name="avatar")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="avatars")
+
+    class Meta:
+        ordering = ["-created_at", "-pk"]
 
     def __str__(self) -> str:
         return f"avatar of {self.user}"
+
+    def take_over(self) -> bool:
+        """Set this pending row to ready, and delete the picture that it replaces.
+
+        Returns False, and changes nothing, if it is not pending.
+        """
+        with transaction.atomic():
+            if not self.finish():
+                return False
+            older = Avatar.objects.filter(user=self.user_id, created_at__lte=self.created_at)
+            older.exclude(pk=self.pk).delete()
+        return True
 
     def url(self, size: int) -> str:
         return reverse("picture", args=[self.pk, size])

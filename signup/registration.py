@@ -45,10 +45,13 @@ def _save(user: User, upload: File | None) -> None:
 
 
 def replace_avatar(user: User, upload: File) -> None:
-    """Give the user a new picture, which replaces the old one if there is one."""
+    """Give the user a new picture, which replaces the old one as soon as it is made."""
     with files.uploaded(upload) as key, transaction.atomic():
         User.objects.select_for_update().get(pk=user.pk)  # one upload at a time
-        Avatar.objects.filter(user=user).delete()
+        replaced = user.avatars.all()
+        if shown := user.picture:
+            replaced = replaced.exclude(pk=shown.pk)
+        replaced.delete()
         _queue_avatar(user, key)
 
 

@@ -10,13 +10,13 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from django.core.files import File
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 from xlsxwriter import Workbook
 from xlsxwriter.worksheet import Worksheet
 
 from bgtasks import set_progress
-from signup.models import Report, User
+from signup.models import Avatar, Report, User
 
 CHUNK = 2_000
 # A sheet holds 1,048,576 rows; further signups go on a further sheet.
@@ -70,7 +70,7 @@ def _write_people(workbook: Workbook, report: Report) -> Counter[date]:
                 joined,
                 user["username"],
                 user["email"],
-                "yes" if user["avatar"] else "no",
+                "yes" if user["has_picture"] else "no",
                 "yes" if user["is_active"] else "no",
             ),
         )
@@ -82,8 +82,10 @@ def _write_people(workbook: Workbook, report: Report) -> Counter[date]:
 def _people(report: Report) -> QuerySet[User, Any]:
     midnight = timezone.make_aware(datetime.combine(report.start, time.min))
     after = timezone.make_aware(datetime.combine(report.end + timedelta(days=1), time.min))
-    return User.objects.filter(date_joined__gte=midnight, date_joined__lt=after).values(
-        "pk", "date_joined", "username", "email", "avatar", "is_active"
+    people = User.objects.filter(date_joined__gte=midnight, date_joined__lt=after)
+    has_picture = Exists(Avatar.objects.filter(user=OuterRef("pk")))
+    return people.values(
+        "pk", "date_joined", "username", "email", "is_active", has_picture=has_picture
     )
 
 

@@ -47,7 +47,7 @@ def make_renditions(avatar_id: str) -> str:
         if avatar.give_up(str(error)):
             files.discard(files.names_of(avatar))
         return f"Failed: {error}"
-    if not avatar.finish():
+    if not avatar.take_over():
         return _discard_unwanted(avatar)
     files.discard([files.original_name(avatar.pk)])
     return "Made"

@@ -30,7 +30,14 @@ from django.views.generic import CreateView, FormView
 from django_ratelimit.decorators import ratelimit
 
 from signup import files, known_browsers, throttle
-from signup.forms import AvatarForm, QueuedPasswordResetForm, ReportForm, SignupForm
+from signup.forms import (
+    AvatarForm,
+    ChangePasswordForm,
+    NewPasswordForm,
+    QueuedPasswordResetForm,
+    ReportForm,
+    SignupForm,
+)
 from signup.models import USERNAME_TAKEN, Avatar, Report, User
 from signup.registration import UsernameTaken, register, replace_avatar
 from signup.tasks import build_report
@@ -65,11 +72,17 @@ class SignupView(FormView):
             return self.form_invalid(form)
         login(self.request, user)
         messages.success(self.request, "User registered")
+        if self.by_htmx:  # which would follow a redirect by itself, and swap what it gets
+            return HttpResponse(headers={"HX-Redirect": self.get_success_url()})
         return super().form_valid(form)
 
     def form_invalid(self, form: SignupForm) -> HttpResponse:
-        form.focus_first_error()
+        form.keep_picture(in_page=self.by_htmx)
         return super().form_invalid(form)
+
+    @property
+    def by_htmx(self) -> bool:
+        return self.request.headers.get("HX-Request") == "true"
 
 
 @method_decorator(
@@ -148,7 +161,7 @@ class ReportsView(StaffRequiredMixin, CreateView):
         return {"start": today - timedelta(days=29), "end": today}
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        reports = Report.objects.all()[: self.shown]
+        reports = Report.objects.select_related("created_by")[: self.shown]
         waiting = any(report.pending for report in reports)
         return super().get_context_data(reports=reports, waiting=waiting, **kwargs)
 
@@ -201,6 +214,7 @@ async def _chunks(file: File) -> AsyncIterator[bytes]:
 @method_decorator(throttle.password_change, name="post")
 class PasswordChangeView(auth.PasswordChangeView):
     template_name = "signup/password_form.html"
+    form_class = ChangePasswordForm
     success_url = reverse_lazy("account")
     extra_context = {"title": "Change your password", "action": "Change password"}
 
@@ -235,6 +249,7 @@ class PasswordResetConfirmView(auth.PasswordResetConfirmView):
     """
 
     template_name = "signup/password_reset_confirm.html"
+    form_class = NewPasswordForm
     success_url = reverse_lazy("login")
     cookie = "password_reset"
 

@@ -1,6 +1,14 @@
 """Turns ``EMAIL_URL`` into the settings for mail servers, in both forms that Django has had."""
 
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
 from typing import Any
+
+from django.core.mail import EmailMessage
+from django.core.mail.backends import filebased
+from django.utils import timezone
 
 # Django 5.2's settings, and the names that Django 6.1's MAILERS has for them.
 OPTIONS = {
@@ -19,7 +27,24 @@ OPTIONS = {
 TAKEN_BY = {
     "django.core.mail.backends.smtp.EmailBackend": set(OPTIONS.values()) - {"file_path"},
     "django.core.mail.backends.filebased.EmailBackend": {"file_path"},
+    "config.mail.EmlBackend": {"file_path"},
 }
+
+
+class EmlBackend(filebased.EmailBackend):
+    """Writes each mail into a file of its own, as mail programs open it, for development."""
+
+    def send_messages(self, messages: Any) -> int:
+        return sum(self._write(message) for message in messages)
+
+    def _write(self, message: EmailMessage) -> bool:
+        if not message.recipients():
+            return False
+        # The time comes first, so that the files are listed in the order of the mails.
+        name = f"{timezone.localtime():%Y%m%d-%H%M%S-%f}-{secrets.token_hex(2)}.eml"
+        with Path(self.file_path, name).open("xb") as file:
+            file.write(message.message().as_bytes())
+        return True
 
 
 def mailers(email: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -110,6 +110,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "config.unserved.unserved",
             ],
         },
     },
@@ -191,7 +192,7 @@ EMAIL_URL_SET = bool(env.str("EMAIL_URL", default=""))
 _email = env.email_url("EMAIL_URL", default="smtp://localhost:25")
 if DEBUG and not EMAIL_URL_SET:
     _email = {
-        "EMAIL_BACKEND": "django.core.mail.backends.filebased.EmailBackend",
+        "EMAIL_BACKEND": "config.mail.EmlBackend",
         "EMAIL_FILE_PATH": str(VAR_DIR / "mail"),
     }
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="Signup <noreply@localhost>")
@@ -227,6 +228,8 @@ LOGOUT_REDIRECT_URL = "home"
 
 # Seconds that running tasks have to finish when the worker is stopped.
 BGTASKS_GRACE = env.float("BGTASKS_GRACE", default=25.0)
+# What Prometheus sends to read /metrics. Staff can read them anyway.
+BGTASKS_METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 
 # --- throttle: how many requests an address or a user may send, in django-ratelimit's notation
 

@@ -5,7 +5,9 @@ from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import TemplateView
 
+from bgtasks import metrics
 from signup import throttle
+from signup.forms import LoginForm
 
 handler403 = "signup.throttle.forbidden"
 
@@ -14,7 +16,9 @@ admin_password_change = admin.site.admin_view(admin.site.password_change, cachea
 urlpatterns = [
     path("", TemplateView.as_view(template_name="home.html"), name="home"),
     path("", include("signup.urls")),
-    path("login/", throttle.login(auth.LoginView.as_view()), name="login"),
+    path("tasks/", include("bgtasks.watch.urls")),
+    path("metrics", metrics.view, name="metrics"),
+    path("login/", throttle.login(auth.LoginView.as_view(form_class=LoginForm)), name="login"),
     path("logout/", auth.LogoutView.as_view(), name="logout"),
     path("admin/login/", throttle.login(admin.site.login)),
     path("admin/password_change/", throttle.password_change(admin_password_change)),

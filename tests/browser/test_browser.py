@@ -73,13 +73,52 @@ def test_the_picture_and_the_word_of_the_mail_take_their_place_without_a_reload(
     expect(page.get_by_label("Your picture is being prepared")).to_have_count(0)
 
 
+REMEMBER = """
+window.setInterval = () => 0;  // which would ask from time to time
+window.told = [];
+addEventListener("task-changed", (event) => told.push(event.detail));
+"""
+NO_STREAMS = """
+window.EventSource = class extends EventTarget {
+  static CLOSED = 2;
+  readyState = 2;
+  constructor() { super(); setTimeout(() => this.dispatchEvent(new Event("error"))); }
+  close() {}
+};
+"""
+
+
+def test_the_page_is_told_by_an_event_when_the_picture_is_ready(
+    page: Page, site: LiveSite, picture: Path
+) -> None:
+    page.add_init_script(REMEMBER)
+    site.worker.stop()
+    try:
+        sign_up(page, site, picture)
+        page.wait_for_function("told.length > 0")
+        assert page.evaluate("told.every((task) => task.state === 'waiting')")
+    finally:
+        site.worker = site.start_worker()
+    expect(page.get_by_role("img", name="Your picture")).to_be_visible()
+    assert page.evaluate("told.some((task) => task.succeeded)")
+    expect(page.locator("[data-watch]")).to_have_count(0)  # the mail was sent too
+
+
+def test_where_no_stream_can_be_had_the_page_asks(
+    page: Page, site: LiveSite, picture: Path
+) -> None:
+    page.add_init_script(NO_STREAMS)
+    sign_up(page, site, picture)
+    expect(page.get_by_role("img", name="Your picture")).to_be_visible()
+
+
 @pytest.mark.parametrize("context_options", [{"java_script_enabled": False}])
 def test_without_javascript_the_picture_comes_with_a_reload(
     page: Page, site: LiveSite, picture: Path
 ) -> None:
     before = site.worker.mark()
     sign_up(page, site, picture)
-    site.worker.wait_for("Ran task and deleting signup.tasks.make_renditions", before)
+    site.worker.wait_for(" signup.tasks.make_renditions (attempt", before)
     page.reload()
     expect(page.get_by_role("img", name="Your picture")).to_be_visible()
 
@@ -100,6 +139,63 @@ def test_a_refused_picture_says_why_and_what_was_typed_stays(
     field = page.get_by_label("Picture")
     described = (field.get_attribute("aria-describedby") or "").split()
     assert any("not a picture" in page.locator(f"#{i}").inner_text() for i in described)
+
+
+def test_after_an_error_elsewhere_the_picture_is_still_chosen(
+    page: Page, site: LiveSite, picture: Path
+) -> None:
+    page.goto(f"{site.url}/signup/")
+    page.get_by_label("Username").fill("z oe")
+    page.get_by_label("Password", exact=False).first.fill(PASSWORD)
+    page.get_by_label("Password confirmation").fill(PASSWORD)
+    page.get_by_label("Picture").set_input_files(picture)
+    page.get_by_role("button", name="Sign up").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.get_by_label("Username")).to_be_focused()
+    page.get_by_label("Username").fill(next(names))
+    page.get_by_label("Password", exact=False).first.fill(PASSWORD)
+    page.get_by_label("Password confirmation").fill(PASSWORD)
+    page.get_by_role("button", name="Sign up").click()
+    page.wait_for_url("**/account/")
+    expect(page.get_by_role("img", name="Your picture")).to_be_visible()
+
+
+def test_the_picture_is_removed_only_after_a_second_step(
+    page: Page, site: LiveSite, picture: Path
+) -> None:
+    sign_up(page, site, picture)
+    image = page.get_by_role("img", name="Your picture")
+    expect(image).to_be_visible()
+    page.get_by_text("Remove the picture").click()
+    expect(page.get_by_text("It is deleted for good")).to_be_visible()
+    expect(image).to_be_visible()
+    page.get_by_role("button", name="Delete it").click()
+    expect(image).to_have_count(0)
+
+
+@pytest.mark.parametrize("context_options", [PHONE], ids=["phone"])
+def test_all_of_the_code_is_seen_on_a_phone(page: Page, site: LiveSite) -> None:
+    page.goto(site.url)
+    assert page.evaluate("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('pre'))")
+
+
+def test_a_long_address_leaves_the_card_its_width(page: Page, site: LiveSite) -> None:
+    name = next(names)
+    page.goto(f"{site.url}/signup/")
+    page.get_by_label("Username").fill(name)
+    page.get_by_label("Email address").fill(f"{'somebody.' * 6}x@{'a-company.' * 12}example.com")
+    page.get_by_label("Password", exact=False).first.fill(PASSWORD)
+    page.get_by_label("Password confirmation").fill(PASSWORD)
+    page.get_by_role("button", name="Sign up").click()
+    page.wait_for_url("**/account/")
+    boxes = [page.locator(selector).bounding_box() for selector in (".avatar", ".profile dl")]
+    picture, facts = boxes
+    assert picture
+    assert facts
+    assert facts["x"] >= picture["x"] + picture["width"], "the facts stand below the picture"
+    term = page.locator(".profile dt").first.bounding_box()
+    assert term
+    assert term["height"] < 40, "a name of a fact takes two lines"
 
 
 def test_logging_in_and_out(page: Page, site: LiveSite) -> None:

@@ -20,6 +20,7 @@ from django.utils.http import urlsafe_base64_encode
 from bgtasks.models import Progress
 from signup.models import Avatar, User
 from signup.registration import replace_avatar
+from signup.tasks import send_welcome_email
 from tests.conftest import queued, run_queued, stored
 from tests.harness import pictures
 
@@ -145,6 +146,65 @@ def test_a_picture_can_be_removed(client: Client, user: User) -> None:
     assert client.post("/account/avatar/remove/").headers["Location"] == "/account/"
     run_queued()
     assert (Avatar.objects.count(), stored()) == (0, [])
+
+
+def test_the_old_picture_is_shown_while_the_new_one_is_made(client: Client, user: User) -> None:
+    client.force_login(user)
+    replace_avatar(user, ContentFile(pictures.jpeg(), "me.jpg"))
+    run_queued()
+    before = re.findall(r"/pictures/\S+\.webp", client.get("/account/avatar/").content.decode())
+    replace_avatar(user, ContentFile(pictures.jpeg(), "me.jpg"))
+    page = client.get("/account/avatar/").content.decode()
+    assert re.findall(r"/pictures/\S+\.webp", page) == before
+    assert "Your new picture is being prepared" in page
+    assert Client().get(before[0]).status_code == 200
+    run_queued()
+    assert before[0] not in client.get("/account/avatar/").content.decode()
+
+
+def test_a_mail_that_fails_is_told_from_one_under_way(
+    client: Client, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    User.objects.update(welcome_id=send_welcome_email(user.pk).pk)
+    client.force_login(user)
+    assert "on its way" in client.get("/account/welcome/").content.decode()
+
+    def refuse(*args: Any) -> int:
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(mail.EmailMessage, "send", refuse)
+    run_queued()
+    page = client.get("/account/welcome/").content.decode()
+    assert "not sent yet" in page
+    assert "hx-get" in page
+
+
+@pytest.mark.parametrize(
+    ("form", "cursor"),
+    [
+        ({"old_password": "wrong"}, "old_password"),
+        ({"old_password": "quite-Long-99", "new_password1": "1"}, "old_password"),
+    ],
+)
+def test_after_an_error_the_cursor_is_where_something_is_missing(
+    client: Client, user: User, form: dict[str, str], cursor: str
+) -> None:
+    page = client.post("/login/", {"username": "zoe", "password": "wrong"}).content.decode()
+    assert cursors(page) == ["password"]
+    assert "Please try again." in page  # and not: look at what is marked
+    client.force_login(user)
+    assert cursors(client.post("/account/password/", form).content.decode()) == [cursor]
+
+
+def cursors(page: str) -> list[str]:
+    fields = re.findall(r"<input[^>]* autofocus[^>]*>", page)
+    return [re.findall(r'name="(\w+)"', field)[0] for field in fields]
+
+
+def test_a_page_that_is_not_for_this_account_says_why(client: Client, user: User) -> None:
+    client.force_login(user)
+    page = client.get("/reports/").content.decode()
+    assert "You are logged in as zoe, and this account lacks the permission" in page
 
 
 def test_a_picture_that_takes_long_says_so(client: Client, user: User) -> None:

@@ -201,3 +201,15 @@ def test_a_deleted_report_takes_its_file_along(client: Client, staff: User) -> N
     build(staff).delete()
     run_queued()
     assert stored() == []
+
+
+def test_reports_of_the_same_days_are_told_apart(client: Client, staff: User) -> None:
+    ordered = datetime(2026, 4, 1, 9, 30, tzinfo=UTC)
+    for minutes in range(2):
+        report = Report.objects.create(created_by=staff, **DAY)
+        moment = ordered + timedelta(minutes=minutes)
+        Report.objects.filter(pk=report.pk).update(created_at=moment)
+    client.force_login(staff)
+    page = client.get("/reports/").content.decode()
+    assert ">1 Apr 2026, 09:30:00</time> by boss" in page
+    assert ">1 Apr 2026, 09:31:00</time> by boss" in page

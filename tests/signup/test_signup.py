@@ -260,8 +260,34 @@ def test_the_form_keeps_what_was_typed_but_no_password(client: Client) -> None:
 def test_the_cursor_stands_where_something_is_wrong(client: Client) -> None:
     page = client.post("/signup/", form(password2="other")).content.decode()
     [field] = re.findall(r"<input[^>]* autofocus[^>]*>", page)
-    assert 'name="password2"' in field
+    assert 'name="password1"' in field  # browsers get no passwords back
     assert "Look at what is marked" in page
+
+
+@pytest.mark.django_db
+def test_what_a_password_must_be_like_is_one_line(client: Client) -> None:
+    page = client.get("/signup/").content.decode()
+    assert "At least 8 characters, and hard to guess" in page
+    assert "<ul>" not in page
+
+
+@pytest.mark.django_db
+def test_without_javascript_a_picture_that_is_lost_is_asked_for_again(client: Client) -> None:
+    upload = SimpleUploadedFile("me.jpg", pictures.jpeg())
+    page = client.post("/signup/", form(username="z oe", avatar=upload)).content.decode()
+    assert "Please choose your picture again." in page
+    assert "hx-preserve" not in page
+
+
+@pytest.mark.django_db
+def test_sent_by_htmx_the_form_leads_on_and_its_picture_stays_after_an_error(
+    client: Client,
+) -> None:
+    headers = {"HX-Request": "true"}
+    page = client.post("/signup/", form(username="z oe"), headers=headers).content.decode()
+    assert re.search(r'<input type="file"[^>]* hx-preserve', page)
+    response = client.post("/signup/", form(), headers=headers)
+    assert (response.status_code, response.headers["HX-Redirect"]) == (200, "/account/")
 
 
 @pytest.mark.django_db

@@ -17,7 +17,7 @@ from PIL import Image
 from bgtasks import AsyncResult
 from bgtasks.queue import progress
 from bgtasks.tasks import policies
-from signup import files, tasks
+from signup import files, images, tasks
 from signup.models import Avatar, Report, User, Work
 from signup.registration import replace_avatar
 from tests.conftest import queued, run_queued, stored
@@ -227,10 +227,33 @@ def test_a_task_out_of_attempts_is_told_to_who_waits(
 def test_a_new_picture_replaces_the_old_one_and_its_files(avatar: Avatar, user: User) -> None:
     run_queued()
     replace_avatar(user, ContentFile(pictures.jpeg(), "me.jpg"))
-    assert Avatar.objects.get().pk != avatar.pk
+    assert user.picture == avatar
+    assert user.avatar != avatar
     run_queued()
     new = Avatar.objects.get()
     assert stored() == sorted(f"pictures/{new.pk}_{size}.webp" for size in (64, 256, 512))
+
+
+def test_of_uploads_that_were_never_made_none_is_kept(avatar: Avatar, user: User) -> None:
+    replace_avatar(user, ContentFile(pictures.jpeg(), "me.jpg"))
+    assert Avatar.objects.get().pk != avatar.pk
+
+
+def test_a_picture_that_cannot_be_made_leaves_the_one_before(
+    client: Client, avatar: Avatar, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_queued()
+    replace_avatar(user, ContentFile(pictures.jpeg(), "me.jpg"))
+    monkeypatch.setattr(images, "renditions", broken)
+    run_queued()
+    client.force_login(user)
+    page = client.get("/account/avatar/").content.decode()
+    assert avatar.url(256) in page
+    assert "It is broken. Your picture is still the one before." in page
+
+
+def broken(*args: Any) -> Any:
+    raise images.BadImage("It is broken.")
 
 
 def test_with_the_user_go_the_files(avatar: Avatar, user: User) -> None:

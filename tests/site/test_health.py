@@ -1,8 +1,12 @@
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.test import Client
+from django.utils import timezone
+
+from signup.tasks import discard_files
 
 
 @pytest.mark.django_db
@@ -42,3 +46,23 @@ def test_healthz_answers_503_when_migrate_never_ran(
     response = client.get("/healthz")
     connection.close()
     assert response.status_code == 503
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_health_of_the_queue_is_apart(client: Client) -> None:
+    assert client.get("/healthz/queue").json() == {"status": "ok", "queue": "ok"}
+    discard_files(["a"], schedule=timezone.now() - timedelta(minutes=1))
+    response = client.get("/healthz/queue")
+    assert response.status_code == 503
+    assert "no worker runs" in response.json()["queue"][0]
+    assert client.get("/healthz").status_code == 200
+
+
+@pytest.mark.django_db(transaction=True)
+def test_without_the_database_the_queue_is_not_healthy(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection.close()
+    lost = "/nowhere/db.sqlite3" if connection.vendor == "sqlite" else "no_such_database"
+    monkeypatch.setitem(connection.settings_dict, "NAME", lost)
+    assert client.get("/healthz/queue").status_code == 503
