@@ -15,18 +15,20 @@ export PORT
 LOCAL := BGTASKS_GRACE=4 HOST=127.0.0.1 SITE_URL=http://127.0.0.1:$(PORT) PATH="$(abspath $(BIN)):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all lint types checks map chaos defects wheel bench bench-web bench-recovery clean
+.PHONY: help run test test-all lint types checks map chaos defects wheel bench bench-web bench-recovery bench-operators clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 run: $(VENV)/.run .env ## start the site and its worker on http://127.0.0.1:8000 (or PORT=...)
+	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT)))' 2>/dev/null || \
+	  { echo "Port $(PORT) is taken. Try another: make run PORT=$$(($(PORT) + 1))"; exit 1; }
 	@$(BIN)/python manage.py migrate --verbosity 0
 	@$(LOCAL) $(BIN)/python manage.py devadmin
 	@(trap "" HUP; $(LOCAL) exec $(BIN)/honcho start web worker) & pid=$$!; \
 	  trap : INT; trap "kill $$pid" HUP TERM; \
 	  while kill -0 $$pid 2>/dev/null; do wait $$pid; code=$$?; done; \
-	  [ $$code -ge 128 ] || { echo "It ended by itself. Is port $(PORT) taken? Try: make run PORT=8001"; exit 1; }
+	  case $$code in 129|130|143) ;; *) echo "A process ended by itself, and so the other was ended too. Its last lines are above, before \"stopped\"."; exit 1;; esac
 
 # Where an environment forbids to write bytecode, each of a thousand processes would compile all code.
 test: $(VENV)/.dev ## run every test that this machine can; REQUIRE_ALL=1 fails on a skip
@@ -81,6 +83,12 @@ bench-web: $(VENV)/.dev ## measure how long a signup waits, all ways side by sid
 
 bench-recovery: $(VENV)/.dev ## measure how soon a task runs again when its worker dies
 	$(BIN)/python bench/recovery.py
+
+bench-operators: $(VENV)/.dev ## measure the pages of the admin, a retry of many, and a thousand event streams
+	@for database in $(DATABASES); do \
+	  export TEST_DATABASE=$$database; \
+	  $(BIN)/python bench/operators.py && $(BIN)/python bench/streams.py || exit 1; \
+	done
 
 clean: ## remove the environment and all that was made; asks nothing
 	rm -rf $(VENV) var dist .mypy_cache .pytest_cache .ruff_cache

@@ -405,8 +405,6 @@ def test_p9_what_upstream_takes_is_taken(
 @pytest.mark.parametrize(
     ("options", "columns"),
     [
-        ({"queue": 5}, {"queue": "5"}),
-        ({"queue": Queue.SLOW}, {"queue": "Queue.SLOW"}),
         ({"queue": TextQueue.SLOW}, {"queue": "slow"}),
         ({"queue": gettext_lazy("slow")}, {"queue": "slow"}),
         ({"schedule": ""}, {}),
@@ -425,6 +423,15 @@ def test_p9_what_upstreams_decorator_takes_is_taken_and_run(
     assert {name: getattr(row, name) for name in columns} == columns
     run_queued()
     assert not Row.objects.exists()
+
+
+@pytest.mark.parametrize(("queue", "stored"), [(5, "5"), (Queue.SLOW, "Queue.SLOW")])
+def test_p9_a_queue_that_is_no_text_is_taken_by_upstreams_decorator_alone(
+    queue: Any, stored: str
+) -> None:
+    assert background_task.background(queue=queue)(function)().queue == stored
+    with pytest.raises(exceptions.InvalidOption, match="give its name, a text"):
+        background(queue=queue)(function)
 
 
 def test_p9_an_unknown_action_of_a_schedule_enqueues_as_upstream_does_it() -> None:

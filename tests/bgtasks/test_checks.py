@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from django.db import connection
 
 from bgtasks import checks
 from bgtasks.apps import BgtasksConfig
+from bgtasks.dialects.django_tasks import framework
 from tests import settings as test_settings
+from tests.harness.deployment import Deployment
+from tests.harness.process import ROOT
 
 ON_POSTGRESQL = test_settings.DATABASE == "postgresql"
 
@@ -165,3 +169,19 @@ def test_half_used_ids_are_warned_about() -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT setval('background_task_id_seq', %s)", [2**30 + 2])
         assert ids(checks.ids_last(databases=["default"])) == ["bgtasks.W004"]
+
+
+def test_tasks_of_djangos_that_nobody_queues_are_warned_about(project: Deployment) -> None:
+    app = project.folder / "shop"
+    app.mkdir()
+    (app / "__init__.py").touch()
+    package = framework.Task.__module__.partition(".base")[0]
+    (app / "tasks.py").write_text(
+        f"from {package} import task\n\n\n@task\ndef welcome(user_id):\n    pass\n"
+    )
+    apps = "shop" if package == "django.tasks" else "shop,django_tasks"
+    more = {"MORE_APPS": apps, "PYTHONPATH": f"{ROOT}{os.pathsep}{project.folder}"}
+    told = project.manage("process_tasks", "--check", **more).stderr
+    assert "(bgtasks.W008) There is no setting TASKS, so that Django runs shop.tasks.wel" in told
+    project.settings["TASKS"] = {"default": {"BACKEND": f"{package}.backends.dummy.DummyBackend"}}
+    assert "bgtasks.W008" not in project.manage("process_tasks", "--check", **more).stderr

@@ -120,7 +120,8 @@ def metadata(wheel: Path) -> Message:
 def test_the_wheel_holds_the_whole_package_and_nothing_else(wheel: Path) -> None:
     names = ZipFile(wheel).namelist()
     info = f"django_bgtasks-{bgtasks.__version__}.dist-info"
-    sources = [path for path in (ROOT / "bgtasks").rglob("*") if path.suffix in {".py", ".typed"}]
+    kinds = {".py", ".typed", ".html", ".css", ".js"}
+    sources = [path for path in (ROOT / "bgtasks").rglob("*") if path.suffix in kinds]
     expected = {path.relative_to(ROOT).as_posix() for path in sources}
     assert {name for name in names if not name.startswith(f"{info}/")} == expected
     assert {
@@ -128,6 +129,8 @@ def test_the_wheel_holds_the_whole_package_and_nothing_else(wheel: Path) -> None
         "bgtasks/migrations/0001_initial.py",
         "bgtasks/management/commands/process_tasks.py",
         "bgtasks/queue/claims.py",
+        "bgtasks/templates/bgtasks/admin/base.html",
+        "bgtasks/static/bgtasks/admin.css",
     } <= expected
     assert ZipFile(wheel).read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
 

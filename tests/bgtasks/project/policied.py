@@ -35,6 +35,12 @@ def add(x: Any, y: Any) -> Any:
 
 
 @background
+def enqueue_some(count: int) -> None:
+    for number in range(count):
+        add(number, number)
+
+
+@background
 async def add_later(x: Any, y: Any) -> Any:
     await asyncio.sleep(0)
     return x + y

@@ -126,5 +126,5 @@ def test_who_waits_in_vain_reads_what_the_database_said(caplog: pytest.LogCaptur
     run_queued()
     with pytest.raises(exceptions.ResultTimeout, match=r"\(django.db.utils.*no_such_column"):
         result.get(timeout=0)
-    [line] = [each for each in caplog.messages if each.startswith("Rescheduling task")]
+    [line] = [each for each in caplog.messages if each.startswith("Task ")]
     assert "no_such_column" in line

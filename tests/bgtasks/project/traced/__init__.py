@@ -1,0 +1,1 @@
+"""A project whose spans go to a file, a line of JSON each."""
