@@ -15,7 +15,7 @@ from bgtasks.admin.times import when
 from bgtasks.models import Action, CronSlot, Operations
 from bgtasks.operations import timetable
 from bgtasks.operations.timetable import Schedule
-from bgtasks.queue import acting, cron_slots
+from bgtasks.queue import acting, cron_slots, repeat
 from bgtasks.queue.outcomes import id_of
 from bgtasks.tasks import registry
 
@@ -63,13 +63,17 @@ def run(request: HttpRequest, console: ModelAdmin) -> HttpResponse:
     "schedules/pause/", "pause_schedule", permission="pause", methods=("GET", "HEAD", "POST")
 )
 def pause(request: HttpRequest, console: ModelAdmin) -> HttpResponse:
-    """Pause or resume a cron line. Whoever comes by GET is sent to the schedules."""
+    """Pause or resume a schedule. Whoever comes by GET is sent to the schedules."""
     if request.method == "POST":
-        _pause(request, console, request.POST.get("name", ""), "resume" in request.POST)
+        is_over = "resume" in request.POST
+        if name := request.POST.get("name", ""):
+            _pause_cron(request, console, name, is_over)
+        else:
+            _pause_repeating(request, console, request.POST.get("id", ""), is_over)
     return redirect(pages.url(console, "schedules"))
 
 
-def _pause(request: HttpRequest, console: ModelAdmin, name: str, is_over: bool) -> None:
+def _pause_cron(request: HttpRequest, console: ModelAdmin, name: str, is_over: bool) -> None:
     for error in registry.import_task_modules():
         messages.warning(request, str(error))
     if name not in timetable.cron_tasks():
@@ -80,6 +84,16 @@ def _pause(request: HttpRequest, console: ModelAdmin, name: str, is_over: bool) 
         messages.success(request, text)
     else:
         messages.info(request, f"{name} was not changed: somebody else was faster.")
+
+
+def _pause_repeating(request: HttpRequest, console: ModelAdmin, text: str, is_over: bool) -> None:
+    pk = id_of(text)
+    if pk is None or not (repeat.resume(pk) if is_over else repeat.pause(pk)):
+        messages.error(
+            request, "That was not changed: the task runs just now, or somebody else was faster."
+        )
+        return
+    _say(request, console, pk, f"Task {pk} was {'resumed' if is_over else 'paused'}.")
 
 
 def _run_cron(request: HttpRequest, console: ModelAdmin, name: str) -> None:

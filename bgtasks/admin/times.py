@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.utils import timezone
 
+from bgtasks.queue.repeat import HELD
+
 # A space at which no line is broken: a number stays with its unit.
 NO_BREAK = "\xa0"
 
@@ -31,6 +33,8 @@ def when(moment: datetime | None) -> When | None:
     """A moment for a template; None for None."""
     if moment is None:
         return None
+    if moment.year >= HELD.year:
+        return When(moment.isoformat(), "while it is paused", "when it is resumed")
     try:
         local = timezone.localtime(moment) if timezone.is_aware(moment) else moment
         relative = naturaltime(moment)

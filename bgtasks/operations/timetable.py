@@ -13,7 +13,7 @@ from django.utils import timezone
 from bgtasks.exceptions import InvalidCron
 from bgtasks.models import Outcome
 from bgtasks.operations.states import OF_QUEUED
-from bgtasks.queue import cron_slots
+from bgtasks.queue import cron_slots, repeat
 from bgtasks.queue import database as db
 from bgtasks.queue.indexes import REPEATING
 from bgtasks.tasks import crontab, policies, registry
@@ -52,7 +52,7 @@ class Schedule:
         id: of a repeating row; None for a cron task.
         last: its last run; None if that is not known.
         problem: why it does not run, as a sentence; "" if it does.
-        paused: since when nothing is enqueued by its cron line; None if it is not paused.
+        paused: since when it is paused; None if it is not.
     """
 
     name: str
@@ -152,16 +152,21 @@ def _repeating() -> list[Schedule]:
         .extra(where=[REPEATING, f"NOT COALESCE({db.has_odd_date(Task)}, 1 = 0)"])  # noqa: S610
         .filter(failed_at=None)
         .order_by("pk")
-        .only("pk", "task_name", "task_hash", "run_at", "repeat", "repeat_until")[: MOST + 1]
+        .only(
+            *("pk", "task_name", "task_params", "task_hash"),
+            *("run_at", "repeat", "repeat_until"),
+        )[: MOST + 1]
     )
+    paused = repeat.paused(rows)
     last = _last_of(row.task_hash for row in rows) if rows else {}
     return [
         Schedule(
             row.task_name,
             _every(row.repeat),
-            list(_repetitions(row)),
+            [] if row.pk in paused else list(_repetitions(row)),
             row.pk,
             last.get(row.task_hash),
+            paused=paused.get(row.pk),
         )
         for row in rows
     ]

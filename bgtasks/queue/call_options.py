@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -71,8 +71,15 @@ def _upsert(task_id: int, options: Mapping[str, Any]) -> None:
 
 def load(row: Task) -> dict[str, Any]:
     """Read the options of a row from the database. A `ClaimedRow` already carries its own."""
-    found = CallOptions.objects.using(db.alias()).filter(pk=row.pk)
-    return read_options(found.values_list("options", flat=True).first(), row.task_params)
+    return load_many([row])[row.pk]
+
+
+def load_many(rows: Iterable[Task]) -> dict[int, dict[str, Any]]:
+    """Read the options of rows, by their ids, as `load` does for one."""
+    params = {row.pk: row.task_params for row in rows}
+    found = CallOptions.objects.using(db.alias()).filter(pk__in=params)
+    texts = dict(found.values_list("pk", "options"))
+    return {pk: read_options(texts.get(pk), params[pk]) for pk in params}
 
 
 def keep_slot(row: Task) -> None:
@@ -91,6 +98,17 @@ def keep_slot(row: Task) -> None:
         return  # a row whose date cannot be read has no phase to keep
 
 
+def put(row: Task, name: str, value: Any) -> None:
+    """Store one more option of a row that is in the queue."""
+    _upsert(row.pk, {**load(row), name: value})
+    _mark(row)
+
+
+def remove(row: Task, *names: str) -> None:
+    """Delete some options of a row that is in the queue."""
+    _upsert(row.pk, {name: value for name, value in load(row).items() if name not in names})
+
+
 def _mark(row: Task) -> None:
     """Mark a row that is in the queue as one that has options."""
     if not row.task_params.startswith(MARK):
@@ -99,7 +117,11 @@ def _mark(row: Task) -> None:
         db.execute(sql, [row.task_params, row.pk, row.task_hash])
 
 
-def slot(row: Task) -> datetime:
-    """The time at which a repeating row was due before retries changed its ``run_at``."""
-    kept = load(row).get("slot")
+def slot(row: Task, options: Mapping[str, Any] | None = None) -> datetime:
+    """The time at which a repeating row was due before something else changed its ``run_at``.
+
+    Args:
+        options: those of the row; None: they are read from the database.
+    """
+    kept = (load(row) if options is None else options).get("slot")
     return datetime.fromisoformat(kept) if kept else row.run_at

@@ -1,21 +1,30 @@
-"""Repetition: when the row of a repeating task has ended, a row for its next run is enqueued."""
+"""Repetition: when the row of a repeating task has ended, a row for its next run is enqueued.
+
+While it is paused, that row waits for a day that is far away, and its options keep its time table.
+"""
 
 from __future__ import annotations
 
 import math
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from background_task import signals
 from background_task import tasks as upstream
 from background_task.models import Task
 from django.db import DataError, IntegrityError, transaction
+from django.db.models import F
 from django.utils import timezone
 
 from bgtasks.exceptions import NoNextRun
-from bgtasks.queue import call_options, creators, receivers, unique
+from bgtasks.queue import call_options, creators, notify, receivers, unique
 from bgtasks.queue import database as db
 from bgtasks.tasks import policies
 
+# The ``run_at`` of a row that is paused, and the option that says since when it is.
+HELD = datetime(9000, 1, 1, tzinfo=UTC)
+PAUSED = "paused_at"
 # The columns that the row of the next run has in common with the one that has ended.
 REPEATED = (
     "task_name",
@@ -46,10 +55,11 @@ def repeat(row: Task) -> Task | None:
         with transaction.atomic(using=db.alias()):  # fetching a date that Python cannot hold fails
             if row.repeat <= 0:
                 return None
-            run_at = next_run(call_options.slot(row), row.repeat, timezone.now())
+            given = call_options.load(row)
+            run_at = next_run(call_options.slot(row, given), row.repeat, timezone.now())
             if row.repeat_until and row.repeat_until < run_at:
                 return None
-            following = _following(row, run_at)
+            following, options = _following(row, run_at, given)
     except (ArithmeticError, ValueError, TypeError, DataError) as error:
         raise NoNextRun(f"no next run {row.repeat} s on ({error})") from error
     receivers.saving(following)
@@ -57,6 +67,7 @@ def repeat(row: Task) -> Task | None:
         with transaction.atomic(using=db.alias()):
             # Unlike save(), bulk_create() sends no signals: we send them around it.
             Task.objects.using(db.alias()).bulk_create([following])
+            call_options.insert(following, options)
     except (DataError, IntegrityError) as error:
         raise NoNextRun(f"the next run cannot be stored ({error})") from error
     creators.copy(row, following)
@@ -67,10 +78,71 @@ def repeat(row: Task) -> Task | None:
     return following
 
 
-def _following(row: Task, run_at: datetime) -> Task:
+def _following(
+    row: Task, run_at: datetime, given: Mapping[str, Any]
+) -> tuple[Task, dict[str, Any]]:
+    """The row of the next run, and the options of that: it is paused as the one before it."""
     following = Task(run_at=run_at, **{name: getattr(row, name) for name in REPEATED})
     following.task_params = call_options.without_mark(row.task_params)
-    return following
+    options: dict[str, Any] = {}
+    if PAUSED in given:  # then this run was one that somebody asked for
+        options = {PAUSED: given[PAUSED], "slot": run_at.isoformat()}
+        following.run_at = _held(run_at)
+        call_options.announce(following, options)
+    return following, options
+
+
+def _held(run_at: datetime) -> datetime:
+    return HELD if timezone.is_aware(run_at) else HELD.replace(tzinfo=None)
+
+
+def pause(task_id: int) -> bool:
+    """Have a repeating row not run until `resume`; returns whether it was changed.
+
+    One that a worker has is left as it is, and one whose dates cannot be read.
+    """
+    with transaction.atomic(using=db.alias()):
+        row = _waiting(task_id)
+        if row is None or PAUSED in call_options.load(row):
+            return False
+        call_options.keep_slot(row)
+        call_options.put(row, PAUSED, datetime.now(UTC).isoformat())
+        Task.objects.using(db.alias()).filter(pk=row.pk).update(run_at=_held(row.run_at))
+        return True
+
+
+def resume(task_id: int) -> bool:
+    """Have a paused row run again, at the next time of its time table; returns whether it was.
+
+    What came in between is not made up for.
+    """
+    with transaction.atomic(using=db.alias()):
+        row = _waiting(task_id)
+        if row is None or PAUSED not in (options := call_options.load(row)):
+            return False
+        run_at = next_run(call_options.slot(row, options), row.repeat, timezone.now())
+        call_options.remove(row, PAUSED, "slot")
+        Task.objects.using(db.alias()).filter(pk=row.pk).update(run_at=run_at)
+        notify.notify_workers()
+        return True
+
+
+def _waiting(task_id: int) -> Task | None:
+    """A repeating row that no worker has, locked for this transaction; None if there is none."""
+    rows = Task.objects.using(db.alias()).filter(
+        pk=task_id, repeat__gt=0, locked_by=None, failed_at=None
+    )
+    # This writes first: on SQLite, a transaction that has read before cannot always write.
+    rows = rows.extra(where=[f"NOT COALESCE({db.has_odd_date(Task)}, 1 = 0)"])  # noqa: S610
+    return rows.first() if rows.update(repeat=F("repeat")) else None
+
+
+def paused(rows: Iterable[Task]) -> dict[int, datetime]:
+    """Since when rows are paused, by their ids."""
+    given = call_options.load_many(rows)
+    return {
+        pk: datetime.fromisoformat(each[PAUSED]) for pk, each in given.items() if PAUSED in each
+    }
 
 
 def next_run(run_at: datetime, repeat: int, now: datetime) -> datetime:

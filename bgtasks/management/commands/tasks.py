@@ -21,7 +21,7 @@ from bgtasks.operations import arguments, history, matching, statistics, task_li
 from bgtasks.operations.history import History
 from bgtasks.operations.states import State
 from bgtasks.operations.task_list import Filter, Listed
-from bgtasks.queue import acting, pauses, retrying
+from bgtasks.queue import acting, pauses, repeat, retrying
 from bgtasks.queue.outcomes import id_of
 from bgtasks.serialize.tracebacks import gist
 
@@ -132,6 +132,8 @@ def _queue(name: str) -> str:
 
 
 def _when(moment: datetime | None) -> str:
+    if moment and moment.year >= repeat.HELD.year:
+        return "when it is resumed"
     return timezone.localtime(moment).strftime("%Y-%m-%d %H:%M:%S") if moment else ""
 
 

@@ -22,6 +22,7 @@ from signup.tasks import discard_files as task
 pytestmark = pytest.mark.django_db(transaction=True)
 
 URL = "/admin/bgtasks/operations/schedules/"
+TASKS = "/admin/bgtasks/operations/tasks/"
 RUN = f"{URL}run/"
 PAUSE = f"{URL}pause/"
 LATER = timedelta(hours=1)
@@ -88,6 +89,30 @@ def test_a_cron_line_is_paused_and_resumed(admin_client: Client, nightly: Any) -
     answer = admin_client.post(PAUSE, {"name": nightly.name, "resume": "1"}, follow=True)
     assert f"The cron line of {nightly.name} was resumed." in answer.content.decode()
     assert cron_slots.paused() == {}
+
+
+def test_a_repeating_task_is_paused_and_resumed(admin_client: Client) -> None:
+    row = repeating()
+    answer = admin_client.post(PAUSE, {"id": row.pk}, follow=True).content.decode()
+    assert f"Task {row.pk} was paused." in answer
+    assert f'name="resume" value="1" aria-label="Resume {task.name}"' in answer
+    assert LogEntry.objects.get().object_id == str(row.pk)
+    assert "when it is resumed" in admin_client.get(f"{TASKS}{row.pk}/").content.decode()
+    assert "somebody else was faster" in (
+        admin_client.post(PAUSE, {"id": row.pk}, follow=True).content.decode()
+    )
+    answer = admin_client.post(PAUSE, {"id": row.pk, "resume": "1"}, follow=True).content.decode()
+    assert f"Task {row.pk} was resumed." in answer
+    assert Task.objects.get(pk=row.pk).run_at == row.run_at
+
+
+@pytest.mark.parametrize("data", [{"id": "4711"}, {"id": "x"}, {"id": "4711", "resume": "1"}])
+def test_what_does_not_repeat_is_not_paused(admin_client: Client, data: dict[str, str]) -> None:
+    row = task(["a"], schedule=timezone.now() + LATER)
+    for given in (data, {**data, "id": row.pk}):
+        answer = admin_client.post(PAUSE, given, follow=True).content.decode()
+        assert 'class="error"' in answer
+    assert Task.objects.get(pk=row.pk).run_at == row.run_at
 
 
 @pytest.mark.parametrize("name", ["os.abort", task.name, ""])
