@@ -8,38 +8,21 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser import operators
+from tests.browser.operators import BASE
 from tests.browser.test_browser import DARK, PHONE, inspect
-from tests.harness.site import PASSWORD, LiveSite
-
-BASE = "/admin/bgtasks/operations/"
+from tests.harness.site import LiveSite
 
 
 @pytest.fixture(scope="module")
 def operator(site: LiveSite) -> str:
-    """The name of somebody who may do everything, on a site with some tasks."""
-    site.shell(
-        "from signup.models import User;"
-        f"User.objects.create_superuser('operator', 'o@example.com', {PASSWORD!r})"
-    )
-    site.shell(
-        "from signup.tasks import discard_files as task; from bgtasks.models import Task;"
-        "task(['kept'], schedule=3600, queue='a-queue-with-quite-a-long-name');"
-        "row = task(['broken'], schedule=3600);"
-        "Task.objects.filter(pk=row.pk).update(task_params='[[7], {}]', run_at='2020-01-01')"
-    )
-    site.worker.wait_for("Rescheduling signup.tasks.discard_files")
-    return "operator"
+    return operators.create(site, "operator")
 
 
 @pytest.fixture
 def tasks(page: Page, site: LiveSite, operator: str) -> Page:
-    """The list of tasks, for somebody who has logged in."""
-    page.goto(f"{site.url}{BASE}tasks/")
-    page.get_by_label("Username").fill(operator)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("heading", name="Tasks", exact=True)).to_be_visible()
-    return page
+    """The list of tasks."""
+    return operators.enter(page, site, operator, "tasks/", "Tasks")
 
 
 def filled(site: LiveSite, queue: str, count: int) -> None:

@@ -7,36 +7,22 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser import operators
+from tests.browser.operators import BASE
 from tests.browser.test_browser import DARK, PHONE, inspect
-from tests.harness.site import PASSWORD, LiveSite
-
-BASE = "/admin/bgtasks/operations/"
+from tests.harness.site import LiveSite
 
 
 @pytest.fixture(scope="module")
 def operator(site: LiveSite) -> str:
-    """The name of somebody who may do everything, on a site on which tasks run and fail."""
-    site.shell(
-        "from signup.models import User;"
-        f"User.objects.create_superuser('watcher', 'w@example.com', {PASSWORD!r});"
-        "from signup.tasks import discard_files as task; from bgtasks.models import Task;"
-        "task.map([[]] * 20); task(['kept'], schedule=3600, queue='a-queue-with-a-long-name');"
-        "task([], repeat=3600, schedule=60);"
-        "row = task(['broken'], schedule=3600);"
-        "Task.objects.filter(pk=row.pk).update(task_params='[[7], {}]', run_at='2020-01-01')"
+    return operators.create(
+        site, "watcher", "task.map([[]] * 20)", "task([], repeat=3600, schedule=60)"
     )
-    site.worker.wait_for("Rescheduling signup.tasks.discard_files")
-    return "watcher"
 
 
 @pytest.fixture
 def overview(page: Page, site: LiveSite, operator: str) -> Page:
-    page.goto(f"{site.url}{BASE}")
-    page.get_by_label("Username").fill(operator)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("heading", name="Overview", exact=True)).to_be_visible()
-    return page
+    return operators.enter(page, site, operator, "", "Overview")
 
 
 @pytest.mark.parametrize(

@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-import httpx
 import pytest
 
+from tests.bgtasks.watch.helpers import Events
 from tests.harness import pictures
 from tests.harness.site import LiveSite, Visitor
 
 JPEG = {"avatar": ("me.jpg", pictures.jpeg_with_location(), "image/jpeg")}
 EVENTS = {"Accept": "text/event-stream"}
-
-
-class Events:
-    """What comes on an event stream."""
-
-    def __init__(self, response: httpx.Response) -> None:
-        self._lines = response.iter_lines()
-
-    def __iter__(self) -> Iterator[tuple[str, Any]]:
-        name = ""
-        for line in self._lines:
-            field, _, value = line.partition(": ")
-            if field == "event":
-                name = value
-            elif field == "data":
-                yield name, json.loads(value)
 
 
 @contextmanager

@@ -9,6 +9,15 @@ from django.utils import timezone
 from signup.tasks import discard_files
 
 
+@pytest.fixture
+def lost(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a database that is not there, of which the settings speak now."""
+    connection.close()
+    name = "/nowhere/db.sqlite3" if connection.vendor == "sqlite" else "no_such_database"
+    monkeypatch.setitem(connection.settings_dict, "NAME", name)
+    return name
+
+
 @pytest.mark.django_db
 def test_healthz_answers_200_while_the_database_is_reachable(client: Client) -> None:
     response = client.get("/healthz")
@@ -24,11 +33,8 @@ def test_healthz_asks_neither_for_a_host_nor_for_https(client: Client, settings:
 
 @pytest.mark.django_db(transaction=True)
 def test_healthz_answers_503_without_the_database_and_tells_no_secret(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    client: Client, lost: str
 ) -> None:
-    connection.close()
-    lost = "/nowhere/db.sqlite3" if connection.vendor == "sqlite" else "no_such_database"
-    monkeypatch.setitem(connection.settings_dict, "NAME", lost)
     response = client.get("/healthz")
     assert response.status_code == 503
     assert "OperationalError" in response.json()["database"]
@@ -59,10 +65,6 @@ def test_the_health_of_the_queue_is_apart(client: Client) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_without_the_database_the_queue_is_not_healthy(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    connection.close()
-    lost = "/nowhere/db.sqlite3" if connection.vendor == "sqlite" else "no_such_database"
-    monkeypatch.setitem(connection.settings_dict, "NAME", lost)
+@pytest.mark.usefixtures("lost")
+def test_without_the_database_the_queue_is_not_healthy(client: Client) -> None:
     assert client.get("/healthz/queue").status_code == 503

@@ -15,9 +15,8 @@ from django.utils import timezone
 from bgtasks import background
 from bgtasks.models import Action
 from bgtasks.queue import cron_slots
-from bgtasks.tasks import policies
-from bgtasks.tasks.policies import Policy
 from signup.tasks import discard_files as task
+from tests.bgtasks.supervisor.cron_helpers import give_cron_line
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -34,10 +33,7 @@ def _nightly() -> None: ...
 
 @pytest.fixture
 def nightly(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A task with a cron line, which the workers of other tests do not see."""
-    policy = Policy(cron="30 2 * * *")
-    monkeypatch.setitem(policies._policies, _nightly.name, policy)
-    return _nightly
+    return give_cron_line(_nightly, "30 2 * * *", monkeypatch)
 
 
 def text(client: Client) -> str:

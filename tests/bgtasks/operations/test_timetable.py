@@ -19,7 +19,7 @@ from bgtasks.tasks import policies
 from bgtasks.tasks.policies import Policy
 from bgtasks.testing import run_pending
 from signup.tasks import discard_files as task
-from tests.bgtasks.supervisor.cron_helpers import MINUTE
+from tests.bgtasks.supervisor.cron_helpers import MINUTE, give_cron_line
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -30,10 +30,7 @@ def _nightly() -> None: ...
 
 @pytest.fixture
 def nightly(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A task with a cron line, which the workers of other tests do not see."""
-    policy = Policy(cron="30 2 * * *")
-    monkeypatch.setitem(policies._policies, _nightly.name, policy)
-    return _nightly
+    return give_cron_line(_nightly, "30 2 * * *", monkeypatch)
 
 
 def of(name: str) -> Schedule:
