@@ -190,8 +190,8 @@ class Frontier:
         # its rows for freshly claimed afterwards.
         began = elapsed()
         with self._writing() as wrote:
-            now = timezone.now()
-            from_head = level.after is None or began >= level.from_head_at
+            at, now = elapsed(), timezone.now()  # `writing` may have paused
+            from_head = level.after is None or at >= level.from_head_at
             after = None if from_head else level.after
             found = db.fetch(
                 *_claim_sql(level, after, self._names, self._worker, now, token, limit)
@@ -199,9 +199,9 @@ class Frontier:
             ended = elapsed()
             wrote(len(found))
         if from_head:
-            level.from_head_at = ended + REST * (ended - began)
+            level.from_head_at = ended + REST * (ended - at)
         elif not found:
-            level.rest_until = ended + REST * (ended - began)
+            level.rest_until = ended + REST * (ended - at)
         level.skipped = not from_head and len(found) < limit
         found.sort(key=lambda row: row[-3:-1])  # RETURNING promises no order
         if len(found) == limit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import pytest
@@ -105,6 +106,29 @@ def test_p6_nothing_but_rows_of_others_is_looked_at_seldom(seldom_from_the_head:
     assert "(run_at, id) >" not in from_head[0]
     assert "(run_at, id) >" in after[0]
     assert none == []
+
+
+def test_the_pause_before_a_claim_is_not_taken_for_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ticks = count()
+    clock = [0.0]
+    monkeypatch.setattr(frontier, "elapsed", lambda: clock[0] + next(ticks))
+
+    @contextmanager
+    def writing() -> Iterator[Any]:
+        clock[0] += 1000
+        yield lambda _: None
+
+    task(["a"])
+    Task.objects.update(task_name="nobody.knows")
+    queue = reader(writing=writing)
+    assert queue.take(TOKEN, 3) == []  # from the head of the level
+    (level,) = queue._levels.values()
+    assert 0 < level.from_head_at < clock[0] + 1000
+    level.from_head_at = 1e9
+    assert queue.take(TOKEN, 3) == []  # at the frontier
+    assert 0 < level.rest_until < clock[0] + 1000
 
 
 def test_what_was_not_read_from_the_head_is_not_certain(seldom_from_the_head: None) -> None:
