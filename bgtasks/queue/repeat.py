@@ -120,7 +120,9 @@ def resume(task_id: int) -> bool:
         row = _waiting(task_id)
         if row is None or PAUSED not in (options := call_options.load(row)):
             return False
-        run_at = next_run(call_options.slot(row, options), row.repeat, timezone.now())
+        run_at, now = call_options.slot(row, options), timezone.now()
+        if run_at < now:
+            run_at = next_run(run_at, row.repeat, now)
         call_options.remove(row, PAUSED, "slot")
         Task.objects.using(db.alias()).filter(pk=row.pk).update(run_at=run_at)
         notify.notify_workers()

@@ -47,6 +47,12 @@ def test_what_is_paused_is_not_paused_again_and_what_is_not_is_not_resumed() -> 
     assert waiting().run_at == row.run_at + DAY
 
 
+def test_a_row_that_is_resumed_before_its_time_runs_at_that_time() -> None:
+    row = do(1, schedule=timezone.now() + timedelta(hours=1), repeat=Task.DAILY)
+    assert (repeat.pause(row.pk), repeat.resume(row.pk)) == (True, True)
+    assert waiting().run_at == row.run_at
+
+
 def test_a_paused_row_that_is_run_now_stays_paused() -> None:
     due = timezone.now() + timedelta(hours=1)
     row = do(1, schedule=due, repeat=Task.DAILY)
