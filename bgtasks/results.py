@@ -47,7 +47,8 @@ class AsyncResult:
                 f"Outcome.objects.get(completed_id={id.pk}).task_id"
             )
         try:
-            self.id = int(getattr(id, "pk", id))
+            # A dialect may have an id of another type.
+            self.id = self._row_id = int(getattr(id, "pk", id))
         except (TypeError, ValueError):  # it may come from a URL
             raise UnknownResult(f"There is no task {id!r}: the ids are numbers.") from None
 
@@ -68,7 +69,7 @@ class AsyncResult:
         return hash(self.id)
 
     def _find(self) -> outcomes.State:
-        state = outcomes.find(self.id)
+        state = outcomes.find(self._row_id)
         if state is None:
             raise UnknownResult(
                 f"There is no task {self.id}, nor an outcome of it. It was never committed, or its "
@@ -110,7 +111,7 @@ class AsyncResult:
     @property
     def progress(self) -> Progress | None:
         """The progress that the task has reported last; None if it has reported none."""
-        return progress.read(self.id)
+        return progress.read(self._row_id)
 
     def ready(self) -> bool:
         """Whether the task has ended."""
@@ -155,7 +156,7 @@ class AsyncResult:
         until = None if timeout is None else elapsed() + timeout
         find = sync_to_async(partial(_find_or_refuse, self))
         if (state := await find()).outcome is None:
-            with waiting_for(self.id) as waiter:
+            with waiting_for(self._row_id) as waiter:
                 while (state := await find()).outcome is None:
                     left = COROUTINE_POLL if until is None else until - elapsed()
                     if left <= 0:
@@ -174,7 +175,7 @@ class AsyncResult:
         Returns:
             Whether the task was cancelled. If so, its outcome says so from now on.
         """
-        return outcomes.revoke(self.id, terminate)
+        return outcomes.revoke(self._row_id, terminate)
 
     def retry(self, by: str = "") -> AsyncResult:
         """Enqueue the task again, which has failed or was cancelled, to run now.
@@ -190,10 +191,10 @@ class AsyncResult:
         Raises:
             NotRetried: it cannot be retried, or was retried before; the message says why.
         """
-        retried = retrying.retry([self.id], by)
-        if self.id not in retried.ids:
-            raise NotRetried(f"Task {self.id} is not retried: {retried.refused[self.id]}.")
-        return type(self)(retried.ids[self.id])
+        retried = retrying.retry([self._row_id], by)
+        if reason := retried.refused.get(self._row_id):
+            raise NotRetried(f"Task {self.id} is not retried: {reason}.")
+        return type(self)(retried.ids[self._row_id])
 
     def forget(self) -> bool:
         """Delete what is kept of the task, if it has ended. By age it would be pruned anyway.
@@ -201,7 +202,7 @@ class AsyncResult:
         Returns:
             Whether there was something to delete.
         """
-        return outcomes.forget(self.id)
+        return outcomes.forget(self._row_id)
 
 
 def _find_or_refuse(result: AsyncResult) -> outcomes.State:

@@ -118,15 +118,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSite]:
 
 
 @pytest.fixture
-def idle(site: LiveSite) -> Iterator[LiveSite]:
-    """The site without a worker; it has one again after the test."""
-    site.worker.stop()
-    yield site
-    if not site.worker.alive:
-        site.worker = site.start_worker()
-
-
-@pytest.fixture
 def user(db: None) -> User:
     user = User.objects.create_user("zoe", "zoe@example.com", "quite-Long-99")
     Task.objects.all().delete()

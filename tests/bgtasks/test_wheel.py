@@ -147,6 +147,9 @@ def test_the_wheel_says_what_it_is_and_what_it_needs(wheel: Path) -> None:
         "cryptography>=45;extra=='mail'",
         "django-background-tasks==1.2.8",
         "django<7,>=5.2",
+        "opentelemetry-api<2,>=1.30;extra=='traces'",
+        "prometheus-client<1,>=0.22;extra=='metrics'",
+        "rich>=14;extra=='terminal'",
     }
     assert told.get_payload() == (ROOT / "bgtasks" / "README.md").read_text()
 

@@ -67,7 +67,8 @@ def test_the_picture_and_the_word_of_the_mail_take_their_place_without_a_reload(
         site.worker = site.start_worker()
     image = page.get_by_role("img", name="Your picture")
     expect(image).to_be_visible()
-    page.wait_for_function("document.querySelector('.avatar img').naturalWidth > 0")
+    expect(image).to_have_js_property("complete", True)
+    assert image.evaluate("(picture) => picture.naturalWidth") > 0
     expect(page.get_by_text("sent", exact=True)).to_be_visible()
     assert page.evaluate("window.loadedOnce")
     expect(page.get_by_label("Your picture is being prepared")).to_have_count(0)
@@ -76,7 +77,10 @@ def test_the_picture_and_the_word_of_the_mail_take_their_place_without_a_reload(
 REMEMBER = """
 window.setInterval = () => 0;  // which would ask from time to time
 window.told = [];
-addEventListener("task-changed", (event) => told.push(event.detail));
+addEventListener("task-changed", (event) => {
+  told.push(event.detail);
+  document.body.dataset.told = told.length;
+});
 """
 NO_STREAMS = """
 window.EventSource = class extends EventTarget {
@@ -95,7 +99,7 @@ def test_the_page_is_told_by_an_event_when_the_picture_is_ready(
     site.worker.stop()
     try:
         sign_up(page, site, picture)
-        page.wait_for_function("told.length > 0")
+        expect(page.locator("body[data-told]")).to_be_attached()
         assert page.evaluate("told.every((task) => task.state === 'waiting')")
     finally:
         site.worker = site.start_worker()

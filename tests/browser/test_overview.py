@@ -53,8 +53,8 @@ def test_the_overview_refreshes_itself_and_keeps_what_is_open(
 
 
 def test_a_queue_is_paused_by_a_click(overview: Page) -> None:
-    overview.get_by_role("button", name="Pause a-queue-with-a-long-name").click()
-    expect(overview.get_by_text("Queue a-queue-with-a-long-name is paused.")).to_be_visible()
+    overview.get_by_role("button", name="Pause a-queue-with-quite-a-long-name").click()
+    expect(overview.get_by_text("Queue a-queue-with-quite-a-long-name is paused.")).to_be_visible()
     inspect(overview)
-    overview.get_by_role("button", name="Resume a-queue-with-a-long-name").click()
-    expect(overview.get_by_text("Queue a-queue-with-a-long-name is resumed.")).to_be_visible()
+    overview.get_by_role("button", name="Resume a-queue-with-quite-a-long-name").click()
+    expect(overview.get_by_text("Queue a-queue-with-quite-a-long-name is resumed.")).to_be_visible()

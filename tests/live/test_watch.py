@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tests.bgtasks.watch.helpers import Events
 from tests.harness import pictures
 from tests.harness.site import LiveSite, Visitor
@@ -24,6 +26,15 @@ def stream(visitor: Visitor, url: str, **headers: str) -> Iterator[Events]:
 def address_of_picture(visitor: Visitor) -> str:
     page = visitor.get("/account/").text
     return page.partition('<figure class="avatar" data-watch="')[2].partition('"')[0]
+
+
+@pytest.fixture
+def idle(site: LiveSite) -> Iterator[LiveSite]:
+    """The site without a worker; it has one again after the test."""
+    site.worker.stop()
+    yield site
+    if not site.worker.alive:
+        site.worker = site.start_worker()
 
 
 def test_a_stream_tells_each_change_until_the_end(idle: LiveSite) -> None:

@@ -46,6 +46,9 @@ def test_a_full_disk_is_waited_for(project: Deployment) -> None:
     with closing(sqlite3.connect(project.database.path, isolation_level=None)) as other:
         other.execute("CREATE TABLE ballast (data)")
         other.execute("INSERT INTO ballast VALUES (zeroblob(4000000))")
+        # There is room for the worker's own row, and not for what it completes.
+        other.execute("CREATE TABLE room AS SELECT zeroblob(100000)")
+        other.execute("DROP TABLE room")
         (pages,) = other.execute("PRAGMA page_count").fetchone()
         # To the worker the disk ends where the file ends now: this is SQLite's own SQLITE_FULL.
         full = f"PRAGMA journal_mode=WAL; PRAGMA max_page_count={pages}"

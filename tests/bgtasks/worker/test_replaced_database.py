@@ -129,7 +129,7 @@ def test_a_worker_of_one_process_says_so_and_ends(project: Deployment, backup: P
         "InProcess(Options()).run()"
     )
     worker = project.python(code)
-    eventually(lambda: project.rows("bgtasks_worker"), "a worker")
+    worker.wait_for("is ready")
     put_in_place(project, backup)
     worker.wait_for("is another one than this worker has open")
     worker.wait_for("Start it again")

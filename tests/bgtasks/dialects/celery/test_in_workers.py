@@ -87,6 +87,37 @@ def test_a_killed_supervisors_task_is_run_by_the_next(project: Deployment) -> No
     assert ask(project, f"r = AsyncResult('{row_id}'); print(r.get(), r.state)") == "0 SUCCESS"
 
 
+def test_a_coroutine_is_woken_when_its_task_has_ended(project: Deployment) -> None:
+    project.worker(**MORE)
+    code = """
+import asyncio
+from bgtasks import results
+results.COROUTINE_POLL = 3600.0
+async def wait():
+    result = await asyncio.to_thread(waits.delay, "key")
+    waiting = asyncio.ensure_future(result.aget())
+    while await asyncio.to_thread(lambda: result.state) != "PROGRESS":
+        await asyncio.sleep(0.01)
+    open(f"{settings.LEDGER}.key", "w").close()
+    return await asyncio.wait_for(waiting, 60)
+print(asyncio.run(wait()))
+"""
+    assert ask(project, f"from django.conf import settings\n{code}") == "0"
+
+
+def test_a_task_that_has_failed_is_retried(project: Deployment) -> None:
+    row_id = ask(project, "print(waits.apply_async(args=['key'], expires=0).id)")
+    project.drain(**MORE)
+    code = (
+        f"r = AsyncResult('{row_id}'); again = r.retry(); print(type(again) is type(r), again.id)"
+    )
+    said = ask(project, code).split()
+    assert said[0] == "True"
+    assert int(said[1]) > int(row_id)
+    code = f"try: AsyncResult('{row_id}').retry()\nexcept Exception as error: print(error)"
+    assert f"as task {said[1]}" in ask(project, code)
+
+
 def test_progress_is_seen_while_it_runs_and_terminate_ends_it(project: Deployment) -> None:
     project.worker(**MORE)
     code = """
