@@ -75,7 +75,11 @@ def test_the_picture_and_the_word_of_the_mail_take_their_place_without_a_reload(
 
 
 REMEMBER = """
-window.setInterval = () => 0;  // which would ask from time to time
+// Nothing asks from time to time, so that only events tell what has changed.
+window.setInterval = () => 0;
+const { setTimeout } = window;
+window.setTimeout = (call, after, ...more) =>
+  after >= 30000 ? 0 : setTimeout(call, after, ...more);
 window.told = [];
 addEventListener("task-changed", (event) => {
   told.push(event.detail);

@@ -12,20 +12,42 @@
   // streams are open on a page, and none while nobody sees it. What has no stream is polled.
   const MOST = 2;
   const POLL = 2000; // milliseconds
+  // Milliseconds after which htmx has found a new element. It looks for it after 20.
+  const FOUND = 100;
 
   const streams = new Map(); // by the address of the task
   const refused = new Set(); // the addresses of which the server has no stream
   const ended = new Set();
+  const seen = new WeakSet(); // elements
+  // By the address of the task: the details that were told since its last element came.
+  const told = new Map();
 
   const elements = (url) =>
     [...document.querySelectorAll("[data-watch]")].filter(
       (element) => url === undefined || element.dataset.watch === url,
     );
 
+  const dispatch = (element, detail) => {
+    element.dispatchEvent(new CustomEvent("task-changed", { bubbles: true, detail }));
+  };
+
   const tell = (url, detail) => {
-    for (const element of elements(url)) {
-      element.dispatchEvent(new CustomEvent("task-changed", { bubbles: true, detail }));
-    }
+    told.set(url, [...(told.get(url) ?? []), detail].slice(-2));
+    for (const element of elements(url)) dispatch(element, detail);
+  };
+
+  // An element that has taken the place of another one is told again what may have been lost. If
+  // that one was told of two changes, it has asked the server after the first, and this one is the
+  // answer, which may be older than the second. And until htmx has found it, this one hears nothing.
+  const welcome = (element) => {
+    const url = element.dataset.watch;
+    const [, lost] = told.get(url) ?? [];
+    seen.add(element);
+    told.delete(url);
+    setTimeout(() => {
+      const latest = told.get(url)?.at(-1) ?? lost;
+      if (latest) dispatch(element, latest);
+    }, FOUND);
   };
 
   const open = (url) => {
@@ -52,6 +74,9 @@
   };
 
   const update = () => {
+    for (const element of elements()) {
+      if (!seen.has(element)) welcome(element);
+    }
     const wanted = new Set(elements().map((element) => element.dataset.watch));
     for (const url of streams.keys()) {
       if (document.hidden || !wanted.has(url)) close(url);
@@ -66,7 +91,7 @@
   const poll = () => {
     if (document.hidden) return;
     for (const url of new Set(elements().map((element) => element.dataset.watch))) {
-      if (!streams.has(url) && !ended.has(url)) tell(url);
+      if (!streams.has(url)) tell(url);
     }
   };
 
