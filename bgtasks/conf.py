@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from django.conf import settings
+from django.core.signals import setting_changed
 
 # The longest time-out, in seconds. Some projects set `MAX_RUN_TIME = 9999999999` and mean "never";
 # so many seconds cannot be added to a date.
@@ -106,9 +108,16 @@ def mail_max_size() -> int:
     return int(getattr(settings, "BGTASKS_MAIL_MAX_SIZE", 10 * 1024 * 1024))
 
 
+@cache
 def traces() -> bool:
-    """Whether enqueueing and running are traced by OpenTelemetry."""
+    """Whether enqueueing and running are traced by OpenTelemetry.
+
+    Each call and each run asks for it, so it is kept until a test changes the settings.
+    """
     return bool(getattr(settings, "BGTASKS_TRACES", False))
+
+
+setting_changed.connect(lambda **_: traces.cache_clear(), weak=False)
 
 
 def metrics_token() -> str:

@@ -66,15 +66,22 @@ class Counts:
         """Count runs whose endings are recorded."""
         now = int(time.time())
         start, parse = now - now % MINUTE, _parser()
+        name = queue = counted = None
         with self._lock:
             for ending in endings:
-                if not ending.snoozed:
-                    row = ending.row
-                    key = (start, str(row.queue or ""), row.task_name)
-                    counted = self._counted.get(key)
-                    if counted is None:
-                        counted = self._counted[key] = [0] * len(COUNTED)
-                    _add(counted, ending, parse)
+                if ending.snoozed:
+                    continue
+                row = ending.row
+                if counted is None or row.task_name != name or row.queue != queue:
+                    name, queue = row.task_name, row.queue
+                    counted = self._counters_of((start, str(queue or ""), name))
+                _add(counted, ending, parse)
+
+    def _counters_of(self, key: Key) -> list[float]:
+        counted = self._counted.get(key)
+        if counted is None:
+            counted = self._counted[key] = [0] * len(COUNTED)
+        return counted
 
     def flush_if_due(self) -> None:
         """Add to the table what was counted, every `FLUSH_EVERY` seconds."""
@@ -127,9 +134,10 @@ def _add(counted: list[float], ending: Ending, parse: Callable[[str], datetime])
         counted[FAILED] += 1
     elif ending.state != Attempt.State.STOPPED:  # its worker was asked to end: no failure
         counted[RETRIED] += 1
-    if ending.ran is not None:
-        counted[_RAN + cell_of(ending.ran)] += 1
-        counted[_RAN_SUM] += ending.ran
+    ran = ending.ran
+    if ran is not None:
+        counted[_RAN + cell_of(ran)] += 1
+        counted[_RAN_SUM] += ran
         if ending.due and ending.started_at:
             try:
                 waited = (ending.started_at - parse(ending.due)).total_seconds()

@@ -77,7 +77,7 @@ def _run(run: Run, around: Surroundings) -> Ending:
     try:
         around.enter()
         context = around.context()
-        span = context.run(tracing.begin, run.claimed)
+        span = context.run(tracing.begin, run.claimed) if conf.traces() else None
         args, kwargs = arguments(run.claimed)
         context.run(current.enter, run.task)
         pid = os.getpid()
@@ -93,7 +93,8 @@ def _run(run: Run, around: Surroundings) -> Ending:
     except BaseException as error:
         ending = failed(row, error, began)
     ending.started_at, ending.children = run.task.started_at, run.task.children
-    tracing.end(span, ending)
+    if span is not None:
+        tracing.end(span, ending)
     if signals.task_finished.receivers:
         receivers.send(signals.task_finished, Task)
         around.distrust()
@@ -144,7 +145,7 @@ async def _run_coroutine(run: Run, cancellation: Cancellation) -> Ending:
     try:
         tidy_shared()
         # These enter the context of this asyncio task, which no other task has.
-        span = tracing.begin(run.claimed)
+        span = tracing.begin(run.claimed) if conf.traces() else None
         current.enter(run.task)
         args, kwargs = arguments(run.claimed)
         translation.deactivate()
@@ -164,7 +165,8 @@ async def _run_coroutine(run: Run, cancellation: Cancellation) -> Ending:
     except BaseException as error:
         ending = await _uncancelled(_failed(row, error, began))
     ending.started_at, ending.children = run.task.started_at, run.task.children
-    tracing.end(span, ending)
+    if span is not None:
+        tracing.end(span, ending)
     tidy_shared()
     await _uncancelled(_send(signals.task_finished))
     return ending

@@ -94,11 +94,11 @@ def begin(claimed: ClaimedRow) -> Span | None:
     Its parent is the span of the enqueueing, so that a request, what it has enqueued, and each
     attempt at that are one trace.
 
+    Call it only if traces are on.
+
     Returns:
-        The span, for `end`; None if traces are off.
+        The span, for `end`; None if it cannot be started, which is logged.
     """
-    if not conf.traces():
-        return None
     try:
         return _begun(claimed)
     except Exception:  # of the project's own propagator, sampler or processor, for example
@@ -131,11 +131,10 @@ def _begun(claimed: ClaimedRow) -> Span:
     return span
 
 
-def end(span: Span | None, ending: Ending) -> None:
-    """End the span of an attempt. Nothing is done for None. It never raises."""
+def end(span: Span, ending: Ending) -> None:
+    """End the span of an attempt. It never raises."""
     try:
-        if span is not None:
-            _end(span, ending)
+        _end(span, ending)
     except Exception:
         logger.exception("The span of task %s cannot be ended.", ending.row.task_name)
 

@@ -80,7 +80,7 @@ class CurrentTask:
         self.started_at = timezone.now()
         self.deadline: datetime | None = _later(self.started_at, limit)
         self.lonely = lonely
-        self.children: list[int] = []
+        self.children: Sequence[int] = ()  # a list for each run would take time
 
     @property
     def creator(self) -> Any:
@@ -157,7 +157,7 @@ def note_children(rows: Sequence[Task]) -> None:
     """Note that the task that runs here has enqueued rows; outside of a task, do nothing."""
     if (task := _current.get()) is not None:
         left = MOST_CHILDREN - len(task.children)
-        task.children += [row.pk for row in rows[: max(0, left)]]
+        task.children = [*task.children, *(row.pk for row in rows[: max(0, left)])]
 
 
 def set_progress(done: float, total: float | None = None, message: Any = "") -> None:
