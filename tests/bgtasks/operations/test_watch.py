@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -61,7 +62,15 @@ class Terminal:
 
     def interrupt(self) -> int:
         self._process.send_signal(signal.SIGINT)
-        return self._process.wait(30)
+        eventually(self._ended, "the end of the command")
+        return self._process.wait()
+
+    def _ended(self) -> bool:
+        """Whether the command has ended. What it writes is read: a terminal holds little."""
+        with suppress(OSError):  # it has closed the terminal
+            if select.select([self._own], [], [], 0)[0]:
+                os.read(self._own, 65536)
+        return self._process.poll() is not None
 
     def close(self) -> None:
         self._process.kill()
