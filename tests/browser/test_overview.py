@@ -40,6 +40,14 @@ def test_every_page_is_accessible_and_fits_its_screen(
         inspect(overview)
 
 
+@pytest.mark.parametrize("context_options", [{}, PHONE], ids=["desktop", "phone"])
+def test_every_page_fits_its_screen_from_right_to_left(overview: Page, site: LiveSite) -> None:
+    for page in ("", "tasks/", "workers/", "schedules/"):
+        overview.goto(f"{site.url}{BASE}{page}")
+        overview.evaluate("document.documentElement.dir = 'rtl'")
+        inspect(overview)
+
+
 def test_the_overview_refreshes_itself_and_keeps_what_is_open(
     overview: Page, site: LiveSite
 ) -> None:

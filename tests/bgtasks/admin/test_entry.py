@@ -36,6 +36,17 @@ def test_every_page_leads_to_every_other(admin_client: Client, page: str) -> Non
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_a_page_takes_few_statements_however_much_it_shows(
+    admin_client: Client, page: str, django_assert_max_num_queries: Any
+) -> None:
+    for number in range(30):
+        add(number, number, repeat=3600)
+    admin_client.get(BASE + page)  # Django keeps what it has read of permissions and types
+    with django_assert_max_num_queries(20):
+        admin_client.get(BASE + page)
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_whoever_may_not_view_is_refused(staff_client: Client, page: str) -> None:
     assert staff_client.get(BASE + page).status_code == 403
     assert staff_client.post(BASE + page).status_code in (403, 405)
