@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
@@ -322,6 +323,8 @@ class Command(BaseCommand):
         console = Console()
         if not console.is_terminal:
             raise CommandError("`tasks watch` needs a terminal. `tasks list` writes to a file too.")
+        # Whoever has started this may have had it ignore Ctrl-C, as a shell does in the background.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with suppress(KeyboardInterrupt):
             screen.watch(console, options["interval"], options["queue"])
 
