@@ -39,7 +39,7 @@ def cancel(ids: Sequence[int], by: str = "", terminate: bool = False) -> list[in
     """
     done = []
     for pk in _possible(ids):
-        with transaction.atomic(using=db.alias()):
+        with db.write_transaction():
             if outcomes.revoke(pk, terminate):
                 log([pk], Action.Kind.CANCELLED, by)
                 done.append(pk)
@@ -49,7 +49,7 @@ def cancel(ids: Sequence[int], by: str = "", terminate: bool = False) -> list[in
 def run_now(ids: Sequence[int], by: str = "") -> list[int]:
     """Make tasks due that wait; returns their ids. A repeating task keeps its time table."""
     repeating = Task.objects.using(db.alias()).filter(pk__in=_possible(ids), repeat__gt=0)
-    with transaction.atomic(using=db.alias()):
+    with db.write_transaction():
         for row in repeating.defer("run_at"):
             call_options.keep_slot(row)
         now = db.moment(timezone.now())
@@ -86,7 +86,7 @@ def delete_ended(ids: Sequence[int], by: str = "") -> list[int]:
 
     What waits or runs is left as it is: nothing is deleted beneath its worker.
     """
-    with transaction.atomic(using=db.alias()):
+    with db.write_transaction():
         ended = dict(
             db.fetch(
                 f"SELECT task_id, completed_id FROM {db.OUTCOMES} "

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
-from django.db import OperationalError, connections, router
+from django.db import OperationalError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 from django.db.models.base import ModelState
@@ -296,6 +297,25 @@ def execute(sql: str, params: Sequence[Any] = ()) -> int:
     with connection().cursor() as cursor:
         cursor.execute(sql, params)
         return int(cursor.rowcount)
+
+
+@contextmanager
+def write_transaction() -> Iterator[None]:
+    """A transaction that writes: on SQLite it has the one write lock from its begin.
+
+    A transaction of SQLite that has read cannot write any more if another one has written since,
+    however long it waits, unless the project's transactions begin as IMMEDIATE.
+    """
+    with transaction.atomic(using=alias()):
+        take_write_lock()
+        yield
+
+
+def take_write_lock() -> None:
+    """On SQLite, take the write lock for this transaction; elsewhere do nothing."""
+    if not on_postgresql():
+        # A write that changes nothing takes it all the same.
+        execute(f"UPDATE {TASKS} SET id = id WHERE id = -1")
 
 
 def execute_many(sql: str, rows: Sequence[Sequence[Any]]) -> None:

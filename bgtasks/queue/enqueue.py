@@ -100,8 +100,7 @@ def serialise(task_hash: str) -> None:
         key = int.from_bytes(blake2b(task_hash.encode(), digest_size=8).digest(), signed=True)
         db.fetch("SELECT pg_advisory_xact_lock(%s)", [key])
     else:
-        # A write that changes nothing takes SQLite's one write lock all the same.
-        db.execute(f"UPDATE {db.TASKS} SET id = id WHERE id = -1")
+        db.take_write_lock()
 
 
 def waiting(task_hash: str, queue: str | None) -> Any:

@@ -156,7 +156,7 @@ def revoke(task_id: int, terminate: bool) -> bool:
         Whether the task was cancelled. It was not if it has ended, or if a worker has it and
         ``terminate`` is false.
     """
-    with transaction.atomic(using=db.alias()):
+    with db.write_transaction():
         row = Task.objects.using(db.alias()).filter(pk=task_id, failed_at=None).first()
         if row is None:
             return False

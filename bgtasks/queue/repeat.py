@@ -134,7 +134,7 @@ def _waiting(task_id: int) -> Task | None:
     rows = Task.objects.using(db.alias()).filter(
         pk=task_id, repeat__gt=0, locked_by=None, failed_at=None
     )
-    # This writes first: on SQLite, a transaction that has read before cannot always write.
+    # This writes first, which locks the row.
     rows = rows.extra(where=[f"NOT COALESCE({db.has_odd_date(Task)}, 1 = 0)"])  # noqa: S610
     return rows.first() if rows.update(repeat=F("repeat")) else None
 

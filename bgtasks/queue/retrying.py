@@ -64,7 +64,7 @@ def retry(ids: Sequence[int], by: str = "") -> Retried:
     """
     possible = [pk for pk in ids if outcomes.id_of(pk) is not None]
     result = Retried(refused=dict.fromkeys(set(ids).difference(possible), NO_TASK))
-    with transaction.atomic(using=db.alias()):
+    with db.write_transaction():
         found = _names(possible)
         _import_unknown(found.values())
         alone = [pk for pk, name in found.items() if _runs_alone(name)]

@@ -69,3 +69,55 @@ def test_without_wal_and_with_djangos_own_settings_it_works_too(project: Deploym
     project.drain("--threads", "4", **plain)
     assert len(project.completed()) == 120
     assert project.database.query("PRAGMA journal_mode")[0]["journal_mode"] == "delete"
+
+
+INTERRUPTED = """
+import sqlite3
+from contextlib import closing, suppress
+from bgtasks import AsyncResult
+from bgtasks.queue import acting, outcomes, retrying
+
+def write_before(module, name):
+    original = getattr(module, name)
+    def writes_first(*args, **kwargs):
+        # Another process, which has no patience. If it can write now, the transaction around this
+        # call cannot any more.
+        with closing(sqlite3.connect({path!r}, timeout=0)) as other:
+            with suppress(sqlite3.OperationalError):
+                other.execute("CREATE TABLE something (else_)")
+                other.commit()
+        return original(*args, **kwargs)
+    setattr(module, name, writes_first)
+
+row = tasks.work('a', repeat=3600, schedule=3600)
+write_before({where})
+print({act})
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "act", "said"),
+    [
+        ("acting.call_options, 'keep_slot'", "acting.run_now([row.pk]) == [row.pk]", "True"),
+        ("outcomes.progress, 'keep'", "AsyncResult(row.pk).revoke()", "True"),
+        ("outcomes.progress, 'keep'", "acting.cancel([row.pk]) == [row.pk]", "True"),
+        (
+            "retrying, '_import_unknown'",
+            "AsyncResult(row.pk).revoke(), len(retrying.retry([row.pk]).ids)",
+            "True 1",
+        ),
+        (
+            "acting.pruning, 'forget'",
+            "AsyncResult(row.pk).revoke(), acting.delete_ended([row.pk]) == [row.pk]",
+            "True True",
+        ),
+    ],
+)
+def test_who_acts_on_tasks_reads_and_writes_without_others_in_between(
+    project: Deployment, where: str, act: str, said: str
+) -> None:
+    """Also with Django's own default, a transaction that takes the write lock when it writes."""
+    options = {"DATABASE_OPTIONS": json.dumps({"timeout": 5})}
+    path = str(project.database.path)
+    code = INTERRUPTED.format(path=path, where=where, act=act)
+    assert project.run(code, **options).split("\n")[-2:] == [said, ""]
