@@ -7,9 +7,9 @@ Pages: a real web server, a worker, and so many tasks, of which one in a hundred
 twenty has failed, and the others have succeeded, over the last week. Each page is asked for six
 times; the first answer is shown by itself, of the others the median and the longest.
 
-Retry: so many failed tasks of a paused queue are retried by one command, while another process
-enqueues tasks now and then, in no queue, and a worker runs those. How late they start is compared
-with how late they start without it. Were that queue not paused, they would wait behind the retries.
+Retry: so many failed tasks of one queue are retried by one command, while another process enqueues
+tasks now and then in another queue, which has a worker. How late they start is compared with how
+late they start without it. In one queue they would wait behind the retries.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def retry(count: int) -> Iterator[str]:
 
 
 def park(rig: Rig, count: int) -> None:
-    """Have so many failed tasks in a queue that is paused: retried, they wait there."""
+    """Have so many failed tasks in a queue that no worker serves: retried, they wait there."""
     columns = "queue, task_name, task_params, task_hash, priority, repeat, attempts, last_error"
     rig.database.query(
         into(
@@ -175,14 +175,14 @@ def park(rig: Rig, count: int) -> None:
     # Rows that come later must have other ids.
     assert rig.manage("migrate", "--verbosity", "0").returncode == 0
     rig.database.query("ANALYZE")
-    assert rig.manage("tasks", "pause", "parked").returncode == 0
 
 
 def measured_retry(rig: Rig, count: int) -> str:
     park(rig, max(count, 1))
-    rig.worker()
-    rig.until_idle()
-    probe = rig.start("now_and_then(150, 0.02, 0.08)")
+    rig.worker("--queue", "live")
+    rig.call("now_and_then(1, 0.1, 0.1, 'live')")
+    rig.until_executed(2)
+    probe = rig.start("now_and_then(150, 0.02, 0.08, 'live')")
     took = 0.0
     if count:
         began = time.perf_counter()
@@ -191,8 +191,8 @@ def measured_retry(rig: Rig, count: int) -> str:
         assert done.returncode == 0, done.stderr
     output, _ = probe.communicate()
     assert probe.returncode == 0, output
-    rig.until_executed(151)
-    late = [seconds * 1e3 for seconds, _ in rig.records() if 0 < seconds < 60]
+    rig.until_executed(153)
+    late = [seconds * 1e3 for seconds, _ in rig.records()[2:]]
     return (
         f"| {count:,} retried in {took:.1f} s | {settings.DATABASE} | "
         f"p50 {percentile(late, 50):.1f} ms | p95 {percentile(late, 95):.1f} ms | "

@@ -41,12 +41,12 @@ def steadily(times: int, pause: float) -> None:
     print(json.dumps(took))
 
 
-def now_and_then(times: int, shortest: float, longest: float) -> None:
+def now_and_then(times: int, shortest: float, longest: float, queue: str | None = None) -> None:
     """Enqueue rows at random intervals (seconds) that say when they were enqueued."""
-    tasks.late(time.monotonic())  # connects
+    tasks.late(time.monotonic(), queue=queue)  # connects
     for _ in range(times):
         time.sleep(random.uniform(shortest, longest))
-        tasks.late(time.monotonic())
+        tasks.late(time.monotonic(), queue=queue)
     print(json.dumps(times))
 
 

@@ -17,6 +17,7 @@ from bgtasks.admin.actions import ACTIONS, Action, Done
 from bgtasks.clock import elapsed
 from bgtasks.operations import matching, task_list
 from bgtasks.operations.matching import Count
+from bgtasks.queue import acting
 
 # Seconds of work in one request, and the seconds after which a step is not continued.
 STEP, AGE = 1.0, 24 * 60 * 60
@@ -101,6 +102,7 @@ class Work:
         while True:
             if batch := self._next():
                 self._add(self.kind.act(batch, by, self.options or {}))
+                acting.leave_room()
             if self.finished or elapsed() - began > STEP:
                 return
 

@@ -123,9 +123,13 @@ def _batches(options: dict[str, Any]) -> Iterator[list[int]]:
             "Name the ids of tasks; or give --all, and filters such as --name, for all that match."
         )
     if options["all"]:
-        yield from matching.batches(_filter(options), ACTS_ON[options["action"]])
-    for start in range(0, len(ids), acting.BATCH):
-        yield ids[start : start + acting.BATCH]
+        batches = matching.batches(_filter(options), ACTS_ON[options["action"]])
+    else:
+        starts = range(0, len(ids), acting.BATCH)
+        batches = (ids[start : start + acting.BATCH] for start in starts)
+    for batch in batches:
+        yield batch
+        acting.leave_room()
 
 
 def _queue(name: str) -> str:
