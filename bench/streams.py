@@ -40,8 +40,9 @@ print(json.dumps([[row.pk, watch_url(row)] for row in rows]))
 """
 RUN = """
 from bgtasks.queue import acting
-for start in range(0, len(ids), acting.BATCH):
-    acting.run_now(ids[start:start + acting.BATCH])
+size = acting.batch()
+for start in range(0, len(ids), size):
+    acting.run_now(ids[start:start + size])
 """
 ENDS = """
 import json

@@ -90,7 +90,7 @@ class Action:
         options: the form for what it asks for.
         about: what whoever confirms it should know.
         alone: the title where it is about a single task; empty: `title`.
-        batch: how many tasks it is run with at a time.
+        batch: how many tasks it is run with at a time; None: as many as `acting.batch` says.
     """
 
     name: str
@@ -101,7 +101,7 @@ class Action:
     options: type[Options] = Options
     about: str = ""
     alone: str = ""
-    batch: int = acting.BATCH
+    batch: int | None = None
 
     def act(self, ids: Sequence[int], by: str, options: Mapping[str, Any]) -> Done:
         """Do it to those of the tasks that are in a state for it.

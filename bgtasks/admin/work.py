@@ -114,7 +114,7 @@ class Work:
 
     def _next(self) -> list[int]:
         if self.query is None:
-            size = self.kind.batch
+            size = self.kind.batch or acting.batch()
             batch, self.ids = self.ids[:size], self.ids[size:]
             self.finished = not self.ids
             return batch
@@ -124,7 +124,7 @@ class Work:
             self.finished = True
             return []
         before = self.top if self.before is None else self.before
-        batch, self.before = task_list.ids(chosen, before, self.kind.batch)
+        batch, self.before = task_list.ids(chosen, before, self.kind.batch or acting.batch())
         self.finished = self.before is None
         return batch
 

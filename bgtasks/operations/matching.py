@@ -45,7 +45,7 @@ def count(wanted: Filter, states: frozenset[State]) -> Count:
         return Count(0, more=False)
     began, number, before = elapsed(), 0, None
     while True:
-        ids, before = task_list.ids(chosen, before, min(acting.BATCH * 4, MOST - number))
+        ids, before = task_list.ids(chosen, before, min(2000, MOST - number))
         number += len(ids)
         if before is None or number >= MOST or elapsed() - began > SECONDS:
             return Count(number, more=before is not None)
@@ -58,7 +58,7 @@ def batches(wanted: Filter, states: frozenset[State]) -> Iterator[list[int]]:
     """
     chosen, before = narrowed(wanted, states), None
     while chosen:
-        ids, before = task_list.ids(chosen, before, acting.BATCH)
+        ids, before = task_list.ids(chosen, before, acting.batch())
         if ids:
             yield ids
         if before is None:

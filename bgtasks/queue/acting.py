@@ -21,8 +21,13 @@ from bgtasks.tasks.columns import as_priority, check_text
 
 # How many tasks one transaction changes: on SQLite it keeps every other writer waiting. And for how
 # many seconds whoever changes many leaves the lock to others after each transaction.
-BATCH = 500
+ON_SQLITE, ON_POSTGRESQL = 500, 2000
 PAUSE = 0.01
+
+
+def batch() -> int:
+    """How many tasks to give to one call of the functions here, or of `retrying.retry`."""
+    return ON_POSTGRESQL if db.on_postgresql() else ON_SQLITE
 
 
 def leave_room() -> None:

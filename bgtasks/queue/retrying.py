@@ -25,8 +25,6 @@ from bgtasks.tasks import policies, registry
 
 ACTIONS = Action._meta.db_table
 CREATORS = Creator._meta.db_table
-# How many tasks one transaction retries: on SQLite it keeps every other writer waiting.
-BATCH = 500
 RETRIABLE = (Outcome.State.FAILED, Outcome.State.CANCELLED)
 # What is set anew in a retried row. The time table of a repeating task goes on without it.
 _NEW = {
@@ -59,7 +57,7 @@ def retry(ids: Sequence[int], by: str = "") -> Retried:
     """Enqueue tasks again, with the same arguments and options, to run now.
 
     Args:
-        ids: of the tasks, at most `BATCH`: they are retried in one transaction.
+        ids: of the tasks, as many as `acting.batch` says: they are retried in one transaction.
         by: who does it, for the log of actions.
     """
     possible = [pk for pk in ids if outcomes.id_of(pk) is not None]

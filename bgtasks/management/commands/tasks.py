@@ -125,8 +125,8 @@ def _batches(options: dict[str, Any]) -> Iterator[list[int]]:
     if options["all"]:
         batches = matching.batches(_filter(options), ACTS_ON[options["action"]])
     else:
-        starts = range(0, len(ids), acting.BATCH)
-        batches = (ids[start : start + acting.BATCH] for start in starts)
+        size = acting.batch()
+        batches = (ids[start : start + size] for start in range(0, len(ids), size))
     for batch in batches:
         yield batch
         acting.leave_room()
