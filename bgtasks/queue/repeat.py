@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -114,8 +115,14 @@ def pause(task_id: int) -> bool:
 def resume(task_id: int) -> bool:
     """Have a paused row run again, at the next time of its time table; returns whether it was.
 
-    What came in between is not made up for.
+    What came in between is not made up for. One whose options cannot be read is left as it is.
     """
+    with suppress(ArithmeticError, ValueError, TypeError):
+        return _resume(task_id)
+    return False
+
+
+def _resume(task_id: int) -> bool:
     with transaction.atomic(using=db.alias()):
         row = _waiting(task_id)
         if row is None or PAUSED not in (options := call_options.load(row)):
@@ -142,9 +149,15 @@ def _waiting(task_id: int) -> Task | None:
 def paused(rows: Iterable[Task]) -> dict[int, datetime]:
     """Since when rows are paused, by their ids."""
     given = call_options.load_many(rows)
-    return {
-        pk: datetime.fromisoformat(each[PAUSED]) for pk, each in given.items() if PAUSED in each
-    }
+    return {pk: _date(each[PAUSED]) for pk, each in given.items() if PAUSED in each}
+
+
+def _date(text: Any) -> datetime:
+    """A date as an option has it; the beginning of 1970 if somebody has written something else."""
+    try:
+        return datetime.fromisoformat(text)
+    except (ValueError, TypeError):
+        return datetime.fromtimestamp(0, UTC)
 
 
 def next_run(run_at: datetime, repeat: int, now: datetime) -> datetime:

@@ -10,7 +10,7 @@ from background_task.models import Task
 from django.utils import timezone
 
 from bgtasks import background
-from bgtasks.queue import acting, claims, repeat
+from bgtasks.queue import acting, call_options, claims, repeat
 from bgtasks.testing import run_pending
 from tests.bgtasks.queue.helpers import TOKEN
 
@@ -65,6 +65,16 @@ def test_a_paused_row_that_is_run_now_stays_paused() -> None:
     assert run_pending() == []
     assert repeat.resume(following.pk)
     assert waiting().run_at == due + DAY
+
+
+@pytest.mark.parametrize("option", ["slot", "paused_at"])
+@pytest.mark.parametrize("value", ["soon", 5, None])
+def test_options_that_nobody_can_read_stop_no_page(option: str, value: Any) -> None:
+    row = do(1, repeat=Task.DAILY)
+    repeat.pause(row.pk)
+    call_options.put(waiting(), option, value)
+    assert repeat.paused([waiting()]).keys() == {row.pk}
+    assert repeat.resume(row.pk) is (option == "paused_at" or value is None)
 
 
 def test_a_row_that_runs_or_does_not_repeat_is_left() -> None:
