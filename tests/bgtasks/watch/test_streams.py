@@ -20,11 +20,10 @@ def test_a_stream_tells_each_change_and_then_the_end(project: Deployment) -> Non
     with web.stream(task) as events:
         assert next(events)[1]["state"] == "waiting"
         project.worker()
-        halfway = next(told for _, told in events if told["progress"])
+        # An earlier step may be seen before it.
+        reported = {"done": 10, "total": 20, "message": "step 10", "percent": 50}
+        halfway = next(told for _, told in events if told["progress"] == reported)
         assert halfway["state"] == "running"
-        assert halfway["progress"] == {
-            "done": 10, "total": 20, "message": "step 10", "percent": 50
-        }  # fmt: skip
         (project.folder / "a").touch()
         rest = list(events)
     assert rest[-1] == ("end", rest[-2][1])
