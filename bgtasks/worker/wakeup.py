@@ -40,7 +40,8 @@ class WakeUp:
         """
         if (writer := self._writer) is None:
             return
-        with suppress(BlockingIOError):  # the buffer is full of pokes that nobody has read yet
+        # The buffer is full of pokes that nobody has read yet, or another thread has closed it now.
+        with suppress(OSError):
             writer.send(b".")
 
     def wait(self, timeout: float | None, also: int | None = None) -> bool:

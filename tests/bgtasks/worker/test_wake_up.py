@@ -231,3 +231,11 @@ def test_a_signal_in_the_middle_of_the_end_is_no_error(monkeypatch: pytest.Monke
     monkeypatch.setattr(socket.socket, "close", close)
     wakeup.close()
     assert len(closed) == 2
+
+
+def test_a_poke_while_another_thread_closes_does_nothing() -> None:
+    wakeup = WakeUp()
+    assert wakeup._writer is not None
+    wakeup._writer.close()  # of `close`, this much is done
+    wakeup.poke()
+    wakeup.close()
