@@ -38,7 +38,8 @@ def test_each_heartbeat_renews_it_and_the_end_removes_it(
 def test_that_of_a_frozen_worker_grows_old(deploy: Callable[..., Deployment], file: Path) -> None:
     project = deploy(BGTASKS_LEASE=1)
     frozen = project.worker("--heartbeat-file", str(file))
-    eventually(file.exists, "the file")
+    frozen.wait_for("is ready")
+    eventually(lambda: children(frozen.pid), "its child")
     worker = [frozen.pid, *children(frozen.pid)]
     project.freeze(worker)
     os.utime(file, (0, 0))
