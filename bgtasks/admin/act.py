@@ -36,7 +36,7 @@ def confirm(request: HttpRequest, console: ModelAdmin) -> HttpResponse:
     return _ask(request, console, chosen, chosen.kind.options())
 
 
-@pages.page("tasks/work/", "work", permission="act", methods=POST)
+@pages.page("tasks/progress/", "work", permission="act", methods=POST)
 def do(request: HttpRequest, console: ModelAdmin) -> HttpResponse:
     """Do a step of what was confirmed; then comes a page that goes on by itself, or the list."""
     if request.method != "POST":

@@ -70,7 +70,7 @@ def signed(response: Any) -> str:
 def do(client: Client, action: str, *ids: int, options: Any = (), **data: Any) -> Any:
     """Choose and confirm; the answer is the page where it leads."""
     work = signed(choose(client, action, *ids, **data))
-    return client.post(f"{BASE}tasks/work/", {"work": work, **dict(options)}, follow=True)
+    return client.post(f"{BASE}tasks/progress/", {"work": work, **dict(options)}, follow=True)
 
 
 def told(response: Any) -> list[str]:

@@ -31,7 +31,7 @@ from tests.bgtasks.admin.helpers import (
 )
 
 pytestmark = pytest.mark.django_db
-ACT, WORK = f"{BASE}tasks/act/", f"{BASE}tasks/work/"
+ACT, WORK = f"{BASE}tasks/act/", f"{BASE}tasks/progress/"
 
 
 def running() -> int:
