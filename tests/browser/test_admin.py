@@ -48,14 +48,16 @@ def test_every_page_is_accessible_and_fits_its_screen(
     tasks.get_by_role("link", name="signup.tasks.discard_files").first.click()
     expect(tasks.get_by_text("Traceback (most recent call last)").first).to_be_visible()
     inspect(tasks)
+    url = tasks.url
     tasks.get_by_role("button", name="Change the priority").click()
+    expect(tasks.get_by_label("The new priority")).to_be_visible()
     inspect(tasks)
     tasks.get_by_label("The new priority").fill("5000000000")
     tasks.get_by_role("button", name="Change the priority").click()
     expect(tasks.get_by_text("give a whole number from")).to_be_visible()
     inspect(tasks)
     tasks.get_by_role("link", name="No, go back").click()
-    expect(tasks).to_have_url(tasks.url)
+    expect(tasks).to_have_url(url)
 
 
 def test_an_address_has_only_what_is_filtered_by(tasks: Page) -> None:
