@@ -23,7 +23,7 @@ from django.db import DatabaseError, connections, router
 
 from bgtasks import conf
 from bgtasks.operations.unserved import unserved
-from bgtasks.queue.database import alias, connection, in_memory
+from bgtasks.queue.database import alias, connection, in_memory, last_id
 from bgtasks.tasks import registry
 from bgtasks.worker.options import Options
 
@@ -317,11 +317,8 @@ def ids_last(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
         table = model._meta.db_table
         try:
             with connection().cursor() as cursor:
-                cursor.execute(
-                    "SELECT last_value FROM pg_sequences WHERE schemaname || '.' || sequencename "
-                    "= pg_get_serial_sequence(%s, 'id')",
-                    [table],
-                )
+                sql, params = last_id(table)
+                cursor.execute(f"SELECT {sql}", params)
                 (used,) = cursor.fetchone() or (None,)
         except DatabaseError:
             continue  # not migrated yet

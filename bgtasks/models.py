@@ -15,6 +15,7 @@ __all__ = [
     "Counter",
     "Creator",
     "CronSlot",
+    "IdMark",
     "Mail",
     "Operations",
     "Outcome",
@@ -248,6 +249,20 @@ class Child(models.Model):
 
     def __str__(self) -> str:
         return f"task {self.task_id} of task {self.parent_id}"
+
+
+class IdMark(models.Model):
+    """The last id of a row that was given out, as of some moment; see `bgtasks.queue.id_marks`.
+
+    The ids above that of the mark before were given out between two looks of a worker.
+    """
+
+    task_id = models.BigIntegerField(primary_key=True)
+    at = models.DateTimeField(db_index=True, help_text="The later look, by the database's clock.")
+    after = models.DateTimeField(null=True, help_text="The look before; None: it was the first.")
+
+    def __str__(self) -> str:
+        return f"up to task {self.task_id} at {self.at}"
 
 
 class PausedQueue(models.Model):

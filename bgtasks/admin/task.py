@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.admin import ModelAdmin
@@ -92,18 +92,13 @@ class Event:
 
 
 def _time_line(found: History) -> list[Event]:
-    """What happened to a task, the first thing first. When it was enqueued, only a retry says."""
-    return sorted(_events(found), key=lambda event: _aware(event.at))
+    """What happened to a task, the first thing first."""
+    events = [*_until_due(found), *_events(found)]
+    return sorted(events, key=lambda event: _aware(event.at))
 
 
 def _events(found: History) -> Iterator[Event]:
     task, worker = found.task, found.task.claim.partition(".")[0]
-    if found.origin:
-        yield Event(
-            found.origin.at, "enqueued, as a retry of", found.origin.by, found.origin.task_id
-        )
-    if task.due_at:
-        yield Event(task.due_at, "due")
     for attempt in found.attempts:
         by = attempt.claim.partition(".")[0]
         if attempt.started_at:
@@ -120,6 +115,22 @@ def _events(found: History) -> Iterator[Event]:
         about = f"{action.get_kind_display()} {action.detail}".strip().lower()
         about = f"{about}, as" if action.other_id else about
         yield Event(action.at, about, action.by or "a program", action.other_id)
+
+
+def _until_due(found: History) -> Iterator[Event]:
+    after, by = found.enqueued.after, found.enqueued.by
+    if found.origin:
+        about = "enqueued, as a retry of"
+        yield Event(found.origin.at, about, found.origin.by, found.origin.task_id)
+    elif after:
+        # What has happened to it since says more exactly until when it was enqueued.
+        later = [event.at for event in _events(found)] + ([by] if by else [timezone.now()])
+        span = max(timedelta(0), min(map(_aware, later)) - _aware(after))
+        yield Event(after, f"enqueued, or up to {times.duration(span)} later")
+    elif by:
+        yield Event(by, "enqueued, or earlier")
+    if found.task.due_at:
+        yield Event(found.task.due_at, "due")
 
 
 def _aware(moment: datetime) -> datetime:

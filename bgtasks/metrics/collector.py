@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import accumulate
 
 from bgtasks.exceptions import MetricsMissing
@@ -10,7 +10,7 @@ from bgtasks.models import CELLS, Worker
 from bgtasks.operations import queues, totals
 from bgtasks.operations.unserved import LEASE
 from bgtasks.queue import database as db
-from bgtasks.queue import workers
+from bgtasks.queue import pauses, workers
 
 try:
     from prometheus_client import CollectorRegistry
@@ -38,9 +38,10 @@ class TaskCollector(Collector):
     """Reads the metrics from the tables."""
 
     def collect(self) -> Iterator[Metric]:
-        yield from _of_queues()
+        all_ = totals.totals()
+        yield from _of_depths({(each.queue, each.name) for each in all_})
         yield _of_workers()
-        yield from _of_runs()
+        yield from _of_runs(all_)
 
 
 def exposition(accept: str) -> tuple[bytes, str]:
@@ -55,25 +56,37 @@ def exposition(accept: str) -> tuple[bytes, str]:
     return encode(registry), content_type
 
 
-def _of_queues() -> Iterator[Metric]:
-    states = queues.states()
-    most = f"No count goes beyond {queues.MOST}."
+def _of_depths(known: Collection[queues.Key]) -> Iterator[Metric]:
+    """What waits and runs, and which queues are paused.
+
+    Args:
+        known: tasks that have run, each in each of its queues. They have a sample also while none
+            of their rows is there.
+    """
+    depths, running = queues.depths(), queues.running()
+    keys = sorted({*depths, *running, *known})[: totals.MOST]
+    found = [depths.get(key, queues.Depth()) for key in keys]
+    most = f"No more than {queues.MOST} rows of a queue are counted."
     for name, text, values in (
         ("waiting", f"Tasks that are due, and that no worker has. {most}",
-         [state.waiting.number for state in states]),
+         [depth.waiting.number for depth in found]),
         ("scheduled", f"Tasks that are not due yet. {most}",
-         [state.scheduled.number for state in states]),
+         [depth.scheduled.number for depth in found]),
         ("running", f"Tasks that a worker has claimed. {most}",
-         [state.running.number for state in states]),
+         [running.get(key, queues.Count()).number for key in keys]),
         ("oldest_waiting_seconds", "How long the first of the waiting tasks has been due.",
-         [state.oldest or 0.0 for state in states]),
-        ("queue_paused", "Whether workers claim nothing from the queue.",
-         [state.pause is not None for state in states]),
+         [depth.oldest or 0.0 for depth in found]),
     ):  # fmt: skip
-        metric = GaugeMetricFamily(f"bgtasks_{name}", text, labels=["queue"])
-        for state, value in zip(states, values, strict=True):
-            metric.add_metric([state.name], float(value))
+        metric = GaugeMetricFamily(f"bgtasks_{name}", text, labels=LABELS)
+        for key, value in zip(keys, values, strict=True):
+            metric.add_metric(key, float(value))
         yield metric
+    paused = {each.queue for each in pauses.paused()}
+    text = "Whether workers claim nothing from the queue."
+    metric = GaugeMetricFamily("bgtasks_queue_paused", text, labels=["queue"])
+    for queue in sorted({queue for queue, _ in keys} | paused):
+        metric.add_metric([queue], float(queue in paused))
+    yield metric
 
 
 def _of_workers() -> Metric:
@@ -90,8 +103,7 @@ def _of_workers() -> Metric:
     return metric
 
 
-def _of_runs() -> Iterator[Metric]:
-    all_ = totals.totals()
+def _of_runs(all_: Iterable[totals.Total]) -> Iterator[Metric]:
     runs = CounterMetricFamily("bgtasks_runs", "Runs that have ended.", labels=[*LABELS, "outcome"])
     for each in all_:
         for outcome, count in each.endings.items():

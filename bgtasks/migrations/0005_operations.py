@@ -17,6 +17,24 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name="IdMark",
+            fields=[
+                ("task_id", models.BigIntegerField(primary_key=True, serialize=False)),
+                (
+                    "at",
+                    models.DateTimeField(
+                        db_index=True, help_text="The later look, by the database's clock."
+                    ),
+                ),
+                (
+                    "after",
+                    models.DateTimeField(
+                        help_text="The look before; None: it was the first.", null=True
+                    ),
+                ),
+            ],
+        ),
+        migrations.CreateModel(
             name="PausedQueue",
             fields=[
                 (

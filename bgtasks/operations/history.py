@@ -10,8 +10,9 @@ from bgtasks.models import Action, Attempt, CompletedTask, Outcome, Task
 from bgtasks.operations import task_list
 from bgtasks.operations.states import ENDED
 from bgtasks.operations.task_list import Listed
-from bgtasks.queue import creators, families, progress
+from bgtasks.queue import creators, families, id_marks, progress
 from bgtasks.queue import database as db
+from bgtasks.queue.id_marks import Span
 from bgtasks.tasks.current import Progress
 
 # How many children of a task are shown.
@@ -24,6 +25,7 @@ class History:
 
     Attributes:
         task: the task as the list has it.
+        enqueued: between which moments it was enqueued; both are the same for a retry.
         result: what it returned, as JSON; None: it has not succeeded, or returned None.
         progress: what its latest run has reported last; None if it has reported nothing.
         attempts: the runs that did not succeed, the first one first.
@@ -36,6 +38,7 @@ class History:
     """
 
     task: Listed
+    enqueued: Span
     result: str | None = None
     progress: Progress | None = None
     attempts: Sequence[Attempt] = ()
@@ -67,9 +70,11 @@ def of(task_id: int | str) -> History | None:
     ended = task.state in ENDED
     outcome = Outcome.objects.using(using).filter(pk=task.id).only("result", "completed_id").first()
     retries = Action.objects.using(using).filter(kind=Action.Kind.RETRIED)
+    origin = retries.filter(other_id=task.id).first()
     odd: Any = db.has_odd_date(Attempt)
     return History(
         task,
+        Span(origin.at, origin.at) if origin else id_marks.enqueued(task.id),
         outcome.result if ended and outcome else None,
         progress.read(task.id),
         list(
@@ -79,7 +84,7 @@ def of(task_id: int | str) -> History | None:
             .order_by("pk")
         ),
         list(Action.objects.using(using).filter(task_id=task.id).order_by("pk")),
-        retries.filter(other_id=task.id).first(),
+        origin,
         families.parent_of(task.id),
         families.children_of(task.id, MOST_CHILDREN + 1),
         retries.filter(task_id=task.id).values_list("other_id", flat=True).first(),

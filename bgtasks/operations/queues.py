@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -63,25 +64,36 @@ class QueueState:
 
 
 @dataclass(frozen=True)
-class _Waiting:
-    due: Count = Count()
-    later: Count = Count()
+class Depth:
+    """What some of the rows are that no worker has.
+
+    Attributes:
+        waiting, scheduled, oldest: as those of `QueueState`.
+    """
+
+    waiting: Count = Count()
+    scheduled: Count = Count()
     oldest: float | None = None
+
+
+# The name of a queue, and that of a task.
+Key = tuple[str, str]
 
 
 def states() -> list[QueueState]:
     """The queues that have tasks, or had some today, or are paused, by name."""
-    waiting, running = _waiting(), _running()
+    waiting = {queue: depth for (queue, _), depth in _waiting(_ANY).items()}
+    running = {queue: count for (queue, _), count in _running(_ANY).items()}
     today, minutes = statistics.today(), statistics.per_minute()
     paused = {each.queue: each for each in pauses.paused()}
     names = {*waiting, *running, *today, *minutes, *paused}
     return [
         QueueState(
             name,
-            waiting=(of_queue := waiting.get(name, _Waiting())).due,
-            scheduled=of_queue.later,
+            waiting=(depth := waiting.get(name, Depth())).waiting,
+            scheduled=depth.scheduled,
             running=running.get(name, Count()),
-            oldest=of_queue.oldest,
+            oldest=depth.oldest,
             failed_today=today[name].failed if name in today else 0,
             ended_today=today[name].count if name in today else 0,
             per_minute=minutes.get(name, 0.0),
@@ -91,6 +103,18 @@ def states() -> list[QueueState]:
     ]
 
 
+def depths() -> dict[Key, Depth]:
+    """What waits of each task in each queue. Beyond `MOST` rows of a queue, none is counted."""
+    return _waiting("task_name")
+
+
+def running() -> dict[Key, Count]:
+    """How many rows of each task in each queue a worker has claimed."""
+    return _running("task_name")
+
+
+# SQL that stands for the name of the task where that does not matter.
+_ANY = "''"
 # SQL for the first rows in the order of the indexes, so that no more than these are read. Of each
 # priority those that are due come first.
 _FIRST = f"ORDER BY priority, run_at, id LIMIT {MOST}"
@@ -102,8 +126,11 @@ def _facts() -> str:
     return _FACTS.format(oldest=db.age(db.date_or_null("MIN(run_at)")))
 
 
-def _waiting() -> dict[str, _Waiting]:
+def _waiting(name: str) -> dict[Key, Depth]:
     """What waits in each queue.
+
+    Args:
+        name: SQL by which the rows of a queue are told apart.
 
     The first rows are counted, whatever their queue. If there are more than `MOST`, each named
     queue is counted by itself. What has no queue has no index of its own: of that, only what is
@@ -111,20 +138,27 @@ def _waiting() -> dict[str, _Waiting]:
     """
     now = db.moment(timezone.now())
     sql = (
-        f"SELECT COALESCE(queue, ''), {_facts()} FROM (SELECT queue, run_at FROM {db.TASKS} "
-        f"WHERE {FREE} {_FIRST}) AS first GROUP BY 1"
+        f"SELECT COALESCE(queue, ''), name, {_facts()} FROM (SELECT queue, run_at, {name} AS name "
+        f"FROM {db.TASKS} WHERE {FREE} {_FIRST}) AS first GROUP BY 1, 2"
     )
     found = db.fetch(sql, [now])
-    if sum(count for _, count, *_ in found) < MOST:
-        return {str(queue): _found(count, due, age, False) for queue, count, due, age in found}
-    first = {str(queue): _found(count, due, age, True) for queue, count, due, age in found}
-    return {**first, **_each(_names(), now)}
+    if sum(count for _, _, count, *_ in found) < MOST:
+        return _depths(found, partial=False)
+    named = _each(_names(), name, now)
+    counted = {queue for queue, _ in named}
+    return {**named, **_depths((each for each in found if each[0] not in counted), partial=True)}
 
 
-def _found(count: int, due: int, age: Any, partial: bool) -> _Waiting:
-    due = int(due)
+def _depths(found: Iterable[tuple[Any, ...]], partial: bool) -> dict[Key, Depth]:
+    return {
+        (str(queue), str(name)): _depth(int(count), int(due), age, partial)
+        for queue, name, count, due, age in found
+    }
+
+
+def _depth(count: int, due: int, age: Any, partial: bool) -> Depth:
     oldest = float(age) if due and age is not None and math.isfinite(age) else None
-    return _Waiting(Count(due, partial), Count(int(count) - due, partial), oldest)
+    return Depth(Count(due, partial), Count(count - due, partial), oldest)
 
 
 def _names() -> list[str]:
@@ -139,27 +173,31 @@ def _names() -> list[str]:
     return [queue for (queue,) in db.fetch(sql) if queue]
 
 
-def _each(names: Iterable[str], now: Any) -> dict[str, _Waiting]:
+def _each(queues: Iterable[str], name: str, now: Any) -> dict[Key, Depth]:
     """What waits in each of these queues, by one statement."""
     part = (
-        f"SELECT %s, {_facts()} FROM (SELECT run_at FROM {db.TASKS} WHERE {FREE} AND queue = %s "
-        f"{_FIRST}) AS first"
+        f"SELECT %s, name, {_facts()} FROM (SELECT run_at, {name} AS name FROM {db.TASKS} "
+        f"WHERE {FREE} AND queue = %s {_FIRST}) AS first GROUP BY name"
     )
-    chosen = list(names)
+    chosen = list(queues)
     if not chosen:
         return {}
     sql = " UNION ALL ".join(f"SELECT * FROM ({part}) AS part" for _ in chosen)
-    found = db.fetch(sql, [value for name in chosen for value in (name, now, name)])
-    return {
-        str(name): _found(count, due or 0, age, count >= MOST) for name, count, due, age in found
-    }
+    found = db.fetch(sql, [value for queue in chosen for value in (queue, now, queue)])
+    of_queue = defaultdict(list)
+    for each in found:
+        of_queue[each[0]].append(each)
+    depths: dict[Key, Depth] = {}
+    for rows in of_queue.values():
+        depths |= _depths(rows, partial=sum(count for _, _, count, *_ in rows) >= MOST)
+    return depths
 
 
-def _running() -> dict[str, Count]:
+def _running(name: str) -> dict[Key, Count]:
     sql = (
-        f"SELECT COALESCE(queue, ''), COUNT(*) FROM (SELECT queue FROM {db.TASKS} "
-        f"WHERE locked_by IS NOT NULL LIMIT {MOST}) AS held GROUP BY 1"
+        f"SELECT COALESCE(queue, ''), name, COUNT(*) FROM (SELECT queue, {name} AS name "
+        f"FROM {db.TASKS} WHERE locked_by IS NOT NULL LIMIT {MOST}) AS held GROUP BY 1, 2"
     )
     found = db.fetch(sql)
-    partial = sum(count for _, count in found) >= MOST
-    return {str(queue): Count(count, partial) for queue, count in found}
+    partial = sum(count for *_, count in found) >= MOST
+    return {(str(queue), str(name)): Count(count, partial) for queue, name, count in found}

@@ -276,6 +276,20 @@ def next_task_id() -> tuple[str, list[Any]]:
     return f"MAX(({given_out}), ({there})) + ROW_NUMBER() OVER ()", [TASKS]
 
 
+def last_id(table: str) -> tuple[str, list[Any]]:
+    """SQL, and its parameters, for the last id that a table has given out; 0 if it has none."""
+    there = f"(SELECT MAX(id) FROM {table})"
+    if on_postgresql():
+        # The view has NULL for a sequence that this role may not read.
+        given_out = (
+            "(SELECT last_value FROM pg_sequences WHERE quote_ident(schemaname) || '.' || "
+            "quote_ident(sequencename) = pg_get_serial_sequence(%s, 'id'))"
+        )
+        return f"COALESCE({given_out}, {there}, 0)", [f'"{table}"']
+    given_out = "(SELECT MAX(seq) FROM sqlite_sequence WHERE name = %s)"
+    return f"COALESCE({given_out}, {there}, 0)", [table]
+
+
 def unindexed(column: str) -> str:
     """SQL for a column, by whose index SQLite is not to find the rows.
 

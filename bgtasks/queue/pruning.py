@@ -23,7 +23,7 @@ from bgtasks.models import (
     Task,
     UniqueKey,
 )
-from bgtasks.queue import counters, mails
+from bgtasks.queue import counters, id_marks, mails
 from bgtasks.queue import database as db
 
 # How many rows one transaction deletes: on SQLite it keeps every other writer waiting.
@@ -49,9 +49,11 @@ def prune(retention: Mapping[str, timedelta | None]) -> Iterator[int]:
             forget(batch)
             yield len(batch)
     ages = [age for age in retention.values() if age is not None]
-    if len(ages) == len(retention):
-        yield from _prune_stray_attempts(max(ages))
-        yield from _prune_strays(max(ages))
+    longest = max(ages) if len(ages) == len(retention) else None
+    if longest is not None:
+        yield from _prune_stray_attempts(longest)
+        yield from _prune_strays(longest)
+    yield from id_marks.prune(longest)
     if (age := retention.get("failed")) is not None:
         yield from mails.prune(age)
     yield from counters.prune()

@@ -15,6 +15,7 @@ from bgtasks.models import (
     CallOptions,
     Child,
     Creator,
+    IdMark,
     Outcome,
     Progress,
     Revocation,
@@ -28,7 +29,7 @@ NAMING = [
     model._meta.db_table
     for model in (
         *(Action, Attempt, CallOptions, Child, Creator),
-        *(Outcome, Progress, Revocation, UniqueKey),
+        *(IdMark, Outcome, Progress, Revocation, UniqueKey),
     )
 ]
 

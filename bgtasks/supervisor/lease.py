@@ -1,6 +1,7 @@
 """A worker's lease on its claims, and the chores that every living worker does.
 
-The chores are: enqueueing by cron lines, rescuing the rows of dead workers, and pruning.
+The chores are: enqueueing by cron lines, noting how far the ids of the rows are, rescuing the rows
+of dead workers, and pruning.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from bgtasks.clock import elapsed
 from bgtasks.exceptions import LeaseLost
 from bgtasks.logs import get_logger
 from bgtasks.models import Worker
-from bgtasks.queue import claims, pruning, rescue, workers
+from bgtasks.queue import claims, id_marks, pruning, rescue, workers
 from bgtasks.queue.database import WORKER_PREFIX
 from bgtasks.queue.database_file import DatabaseFile, File
 from bgtasks.supervisor import lock_file
@@ -59,7 +60,8 @@ class Lease:
         self._reset()
 
     def _reset(self) -> None:
-        self._beat_at = self._look_at = self._sweep_at = 0.0
+        self._beat_at = self._look_at = self._sweep_at = self._ids_at = 0.0
+        self._ids = id_marks.IdWatch()
         self._prune_at = elapsed() + self._length
         # Since when a worker's heartbeat cannot be read.
         self._odd_since: dict[str, float] = {}
@@ -204,7 +206,7 @@ class Lease:
         workers.limit_waits(self._beat_every / 2)
 
     def _due_in(self) -> float:
-        due = min(self._beat_at, self._look_at, self._sweep_at, self._prune_at)
+        due = min(self._beat_at, self._ids_at, self._look_at, self._sweep_at, self._prune_at)
         return min(due - elapsed(), self._cron.due_in())
 
     def pulse(self) -> None:
@@ -231,6 +233,9 @@ class Lease:
             for enqueued in self._cron.run_in_steps():
                 self._rows_to_run |= enqueued
                 self.pulse()
+        if elapsed() >= self._ids_at:
+            self._ids.look()
+            self._ids_at = elapsed() + id_marks.EVERY
         if elapsed() >= self._look_at:
             self._look_after_peers()
         if elapsed() >= self._sweep_at:

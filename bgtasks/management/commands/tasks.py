@@ -23,6 +23,7 @@ from bgtasks.operations.history import History
 from bgtasks.operations.states import State
 from bgtasks.operations.task_list import Filter, Listed
 from bgtasks.queue import acting, pauses, repeat, retrying
+from bgtasks.queue.id_marks import Span
 from bgtasks.queue.outcomes import id_of
 from bgtasks.serialize.tracebacks import gist
 
@@ -142,6 +143,13 @@ def _when(moment: datetime | None) -> str:
     return timezone.localtime(moment).strftime("%Y-%m-%d %H:%M:%S") if moment else ""
 
 
+def _enqueued(span: Span) -> str:
+    after, by = _when(span.after), _when(span.by)
+    if after and by:
+        return by if after == by else f"between {after} and {by}"
+    return f"after {after}" if after else f"by {by}" if by else ""
+
+
 def _line(task: Listed) -> str:
     call = f"{task.name}({arguments.shortened(arguments.shown(task.name, task.params))})"
     facts = [f"{task.id:>8}", f"{task.state:<9}", f"{_when(task.due_at):<19}", call]
@@ -163,6 +171,7 @@ def _facts(found: History) -> Iterator[tuple[str, Any]]:
         ("queue", task.queue),
         ("priority", task.priority),
         ("attempts", task.attempts),
+        ("enqueued", _enqueued(found.enqueued)),
         ("due", _when(task.due_at)),
         ("started", _when(task.started_at)),
         ("ended", _when(task.finished_at)),
@@ -199,6 +208,8 @@ def _seconds(span: timedelta | None) -> float | None:
 def _history_as_json(found: History) -> dict[str, Any]:
     return {
         **_as_json(found.task),
+        "enqueued_after": found.enqueued.after,
+        "enqueued_by": found.enqueued.by,
         "result": found.result,
         "progress": found.progress and found.progress._asdict(),
         "attempts_made": [

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.contrib.contenttypes.models import ContentType
 from django.test import Client
 
 from bgtasks import AsyncResult
 from bgtasks.admin import traces
-from bgtasks.models import Attempt, Child, Outcome, Task
+from bgtasks.models import Action, Attempt, Child, IdMark, Outcome, Task
 from bgtasks.queue import acting, retrying
+from bgtasks.queue.id_marks import IdWatch
 from signup.models import User
 from tests.bgtasks.admin.helpers import BASE, add, fail, page, raises, succeed
 
@@ -51,6 +54,23 @@ def test_a_task_and_those_that_it_has_enqueued_link_to_each_other(operator: Clie
     assert link in page(operator, f"tasks/{child}/")
     Child.objects.bulk_create(Child(task_id=9000 + n, parent_id=parent) for n in range(20))
     assert "task 9018</a> and more</dd>" in page(operator, f"tasks/{parent}/")
+
+
+def test_the_time_line_says_when_a_task_was_enqueued(operator: Client) -> None:
+    watch = IdWatch()
+    watch.look()
+    first = add(1, 2, schedule=timedelta(days=1)).pk
+    watch.look()
+    mark = IdMark.objects.get(pk=first)
+    mark.after = mark.at - timedelta(seconds=5)
+    mark.save()
+    IdMark.objects.exclude(pk=first).delete()
+    assert "enqueued, or up to 5.000\xa0s later</span>" in page(operator, f"tasks/{first}/")
+    acting.set_priority([first], 5)
+    Action.objects.update(at=mark.after + timedelta(seconds=2))
+    assert "enqueued, or up to 2.000\xa0s later</span>" in page(operator, f"tasks/{first}/")
+    IdMark.objects.update(after=None)
+    assert "enqueued, or earlier</span>" in page(operator, f"tasks/{first}/")
 
 
 def test_the_log_says_who_did_what(operator: Client) -> None:

@@ -15,8 +15,10 @@ from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
 from bgtasks.models import Counter, Worker
+from bgtasks.operations import queues
 from bgtasks.queue import counters, pauses
 from signup.models import User
+from signup.tasks import build_report as other
 from signup.tasks import discard_files as task
 from tests.bgtasks.queue.helpers import claim, register
 
@@ -82,13 +84,31 @@ def test_queues_are_told_as_they_are() -> None:
     claim(1)
     for due in (-60, -30, 3600):
         task([], queue="mail", schedule=timezone.now() + timedelta(seconds=due))
+    other([], queue="mail", schedule=timezone.now() - timedelta(seconds=600))
+    count("shop.tasks.pay", "tills", succeeded=1)
     pauses.pause("mail")
     found = told()
-    assert found["bgtasks_running", "mail"] == 1
-    assert found["bgtasks_waiting", "mail"] == 2
-    assert found["bgtasks_scheduled", "mail"] == 1
-    assert 60 <= found["bgtasks_oldest_waiting_seconds", "mail"] < 90
-    assert found["bgtasks_queue_paused", "mail"] == 1
+    ours, its = ("mail", task.name), ("mail", other.name)
+    assert [found["bgtasks_running", *each] for each in (ours, its)] == [1, 0]
+    assert [found["bgtasks_waiting", *each] for each in (ours, its)] == [2, 1]
+    assert [found["bgtasks_scheduled", *each] for each in (ours, its)] == [1, 0]
+    assert 60 <= found["bgtasks_oldest_waiting_seconds", *ours] < 90
+    assert 600 <= found["bgtasks_oldest_waiting_seconds", *its] < 660
+    assert [found["bgtasks_queue_paused", each] for each in ("mail", "tills")] == [1, 0]
+    assert found["bgtasks_waiting", "tills", "shop.tasks.pay"] == 0
+
+
+def test_what_waits_behind_many_others_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queues, "MOST", 3)
+    monkeypatch.setattr(queues, "_FIRST", "ORDER BY priority, run_at, id LIMIT 3")
+    for queue in ("mail", "mail", "mail", "mail", None):
+        task([], queue=queue)
+    other([], queue="mail")
+    other([], queue="tills")
+    found = told()
+    assert found["bgtasks_waiting", "mail", task.name] == 3
+    assert ("bgtasks_waiting", "mail", other.name) not in found
+    assert found["bgtasks_waiting", "tills", other.name] == 1
 
 
 def test_workers_are_told_by_their_state() -> None:
