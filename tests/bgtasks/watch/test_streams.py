@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -58,17 +59,24 @@ def test_an_idle_stream_is_kept_alive(project: Deployment) -> None:
         assert events.comment()
 
 
-def test_when_the_client_is_gone_nothing_is_left(project: Deployment) -> None:
+def test_when_the_clients_are_gone_nothing_is_left(project: Deployment) -> None:
     if not Path("/proc/self/fd").exists():
         needs.missing("/proc, to see which files a process has open")
     task = Watched(project, "work('a'")
     web = Web(project)
-    assert web.get(task).json()["state"] == "waiting"
-    before = eventually(web.descriptors, "open files")
-    with web.stream(task) as events:
-        next(events)
-        assert eventually(lambda: web.descriptors() > before, "a connection")
-    eventually(lambda: web.descriptors() <= before, lambda: f"{web.descriptors()} > {before}")
+
+    def come_and_go() -> int:
+        """Five clients read a stream each; returns how many files are open when they are gone."""
+        with ExitStack() as clients:
+            streams = [clients.enter_context(web.stream(task)) for _ in range(5)]
+            assert [next(events)[0] for events in streams] == ["change"] * 5
+            during = web.descriptors()
+        eventually(lambda: web.descriptors() <= during - 5, "the end of five connections")
+        return web.descriptors()
+
+    first = come_and_go()
+    second = come_and_go()
+    eventually(lambda: web.descriptors() <= first, f"no more than {first} open files, not {second}")
     assert "Traceback" not in web.process.output
 
 
