@@ -15,6 +15,7 @@ from typing import Any
 from background_task import tasks as upstream
 from background_task.models import Task
 
+from bgtasks.clock import elapsed
 from bgtasks.queue.ending import Ending
 from bgtasks.serialize.tracebacks import whole
 
@@ -23,16 +24,16 @@ from bgtasks.serialize.tracebacks import whole
 LONGEST = 1000
 
 
-def succeeded(row: Task, seconds: float) -> None:
+def succeeded(row: Task, began: float) -> None:
     """Log that a run has succeeded.
 
     Args:
         row: the row as it was claimed.
-        seconds: how long the run took.
+        began: when the run began, by `elapsed`.
     """
     # This is written out, and not done by `_log`, because it is done for every row.
     if upstream.logger.isEnabledFor(logging.INFO):
-        attempt = row.attempts or 1
+        attempt, seconds = row.attempts or 1, elapsed() - began
         facts = _facts(row, attempt, seconds, "succeeded")
         text = "%s (attempt %d, %.3f s) succeeded."
         upstream.logger.info(text, named(row), attempt, seconds, extra=facts)

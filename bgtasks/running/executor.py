@@ -182,7 +182,7 @@ def _succeeded(row: Task, result: Any, began: float) -> Ending:
         ResultNotJSON: the result cannot be kept as JSON.
     """
     ending = Ending(row, result=_encoded(row, result))
-    run_log.succeeded(row, elapsed() - began)
+    run_log.succeeded(row, began)
     return ending
 
 
