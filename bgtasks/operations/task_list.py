@@ -27,7 +27,8 @@ from bgtasks.tasks import sensitive
 
 CREATORS = Creator._meta.db_table
 # Seconds after which no further window is looked at, and the ids of the first window. A window has
-# `GROWTH` times the ids of the one before if that gave less than half a page.
+# `GROWTH` times the ids of the one before if that gave less than half a page, or fewer if it would
+# last longer than what is left of the seconds.
 BUDGET = 0.15
 FIRST_WINDOW, GROWTH = 1_000, 4
 PAGE = 50
@@ -140,19 +141,22 @@ def _search(
 ) -> tuple[list[Row], int | None, bool]:
     lowest, highest = bounds()
     high = highest + 1 if before is None else min(before, highest + 1)
-    began, window = elapsed(), FIRST_WINDOW
+    window = FIRST_WINDOW
+    until = (now := elapsed()) + BUDGET
     found: list[Row] = []
     while high > lowest:
         low = max(lowest, high - window)
-        new = _between(wanted, low, high, size + 1 - len(found), columns)
+        began, new = now, _between(wanted, low, high, size + 1 - len(found), columns)
         found += new
         high = low
         if len(found) > size:
             return found[:size], found[size - 1][0], False
-        if elapsed() - began > BUDGET and high > lowest:
+        now = elapsed()
+        if now > until and high > lowest:
             return found, high, True
         if len(new) < size / 2:
-            window *= GROWTH
+            in_time = int(window * (until - now) / max(1e-6, now - began))
+            window = max(FIRST_WINDOW, min(GROWTH * window, in_time))
     return found, None, False
 
 

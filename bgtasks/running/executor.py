@@ -258,7 +258,7 @@ def _call(
 ) -> Any:
     result = function(*args, **kwargs)
     # The result is asked, and not the function: that may wrap a coroutine function.
-    if not isawaitable(result):
+    if result is None or not isawaitable(result):
         return result
     return async_to_sync(_cancelled_in_time)(result, limit)
 

@@ -101,7 +101,14 @@ def _deactivate() -> None:
 
 
 def _open() -> list[BaseDatabaseWrapper]:
-    return [c for c in connections.all(initialized_only=True) if c.connection is not None]
+    """The connections of this thread that are open.
+
+    This is done after every run, and `connections.all(initialized_only=True)` takes twice as long:
+    it looks for each of them two times.
+    """
+    made = connections._connections  # type: ignore[attr-defined]
+    found = (getattr(made, alias, None) for alias in connections)
+    return [each for each in found if each is not None and each.connection is not None]
 
 
 def _spent(connection: BaseDatabaseWrapper, now: float) -> bool:
