@@ -75,6 +75,7 @@ class Lease:
 
         Raises:
             DatabaseError, InterfaceError: the database does not answer.
+            LeaseLost: others have declared this worker dead before it had registered.
         """
         # The name is a new one each time: others may have declared the bearer of the last one dead.
         self.name = f"{WORKER_PREFIX}{secrets.token_hex(6)}"
@@ -125,6 +126,8 @@ class Lease:
                 said = True
                 connections.close_all()
                 wait(1.0)
+            except LeaseLost:
+                continue
         return False
 
     def release(self) -> None:

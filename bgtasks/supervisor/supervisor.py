@@ -318,7 +318,8 @@ class Supervisor:
             time.sleep(0.01)
         with suppress(LeaseLost):
             self._bury()
-        with suppress(DatabaseError, InterfaceError):
+        # Without a registration, the next turn finds the lease lost and comes here again.
+        with suppress(DatabaseError, InterfaceError, LeaseLost):
             self._lease.acquire()
 
     def _acquire(self, wait: Callable[[float], None], ends_at: float | None) -> bool:
@@ -335,11 +336,13 @@ class Supervisor:
         def over() -> bool:
             return self._stop.wanted or (ends_at is not None and elapsed() >= ends_at)
 
-        if not self._lease.acquire_patiently(wait, over):
-            return False
-        # Before the first child starts, take back the rows of a worker that has died on this host.
-        self._lease.keep()
-        return True
+        while self._lease.acquire_patiently(wait, over):
+            # Before the first child starts, take back the rows of a worker that has died on this
+            # host. A process that did not run for a while may have been declared dead itself.
+            with suppress(LeaseLost):
+                self._lease.keep()
+                return True
+        return False
 
     # --- signals
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -20,6 +21,7 @@ from bgtasks.supervisor import lease, lock_file
 from bgtasks.supervisor import revocations as revocations_module
 from bgtasks.supervisor.lease import Lease
 from bgtasks.supervisor.revocations import Revocations
+from bgtasks.supervisor.supervisor import Supervisor
 from bgtasks.worker import shared_state
 from bgtasks.worker.options import Options
 from bgtasks.worker.shared_state import Marks
@@ -210,3 +212,27 @@ def test_p4_a_row_of_any_id_is_marked_as_begun(
     assert shared.overdue() == {row_id: 0.0}
     shared.end([slot])
     assert (shared.begun(), shared.overdue(), shared.revoked()) == (set(), {}, [])
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("moment", ["beat", "keep"])
+def test_a_worker_that_is_declared_dead_while_it_starts_starts_anew(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """As one whose machine was suspended between its registration and its first child."""
+    supervisor = Supervisor(Options())
+    place: Any = workers if moment == "beat" else supervisor._lease
+    real, buried = getattr(place, moment), []
+
+    def after_a_burial(*args: Any) -> Any:
+        if not buried:
+            buried.extend(Worker.objects.values_list("name", flat=True))
+            Worker.objects.all().delete()
+            supervisor._lease.tell()  # the next heartbeat is due
+        return real(*args)
+
+    monkeypatch.setattr(place, moment, after_a_burial)
+    assert supervisor._acquire(lambda _: None, None)
+    (alive,) = Worker.objects.values_list("name", flat=True)
+    assert len(buried) == 1
+    assert alive not in buried
