@@ -24,7 +24,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,9 @@ def bars(chosen: Sequence[type[System]], results: Results) -> list[Bar]:
 
 
 def as_json(header: str, results: Results) -> str:
-    content: dict[str, Any] = {"machine": header, **asdict(results)}
+    # `asdict` of Python 3.11 cannot copy a defaultdict.
+    plain = replace(results, failures=dict(results.failures))
+    content: dict[str, Any] = {"machine": header, **asdict(plain)}
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
