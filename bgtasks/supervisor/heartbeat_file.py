@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from bgtasks.exceptions import CannotServe
 from bgtasks.logs import get_logger
@@ -24,12 +25,14 @@ class HeartbeatFile:
         if self._path is None:
             return
         try:
-            self._path.open("ab").close()
-            # The first heartbeat makes it. A probe must not find what a killed worker has left.
-            self._path.unlink()
+            # The first heartbeat makes the file. Until then a probe must find none, also none that
+            # a killed worker has left, or that was made to see whether that can be done.
+            TemporaryFile(dir=self._path.parent).close()
+            self._path.unlink(missing_ok=True)
         except OSError as error:
             raise CannotServe(
-                f"The heartbeat file cannot be written: {error}. Give another --heartbeat-file."
+                f"The heartbeat file {self._path} cannot be written: {error.strerror}. "
+                "Give another --heartbeat-file."
             ) from None
 
     def renew(self) -> None:

@@ -62,8 +62,13 @@ def test_without_a_database_there_is_no_heartbeat(
     assert not file.exists()
 
 
-def test_a_path_that_cannot_be_written_ends_the_worker_with_a_word(project: Deployment) -> None:
-    worker = project.worker("--heartbeat-file", "/nowhere/heartbeat")
+@pytest.mark.parametrize("path", ["/nowhere/heartbeat", "{folder}"])
+def test_a_path_that_cannot_be_written_ends_the_worker_with_a_word(
+    project: Deployment, path: str
+) -> None:
+    path = path.format(folder=project.folder)
+    worker = project.worker("--heartbeat-file", path)
     assert worker.wait() == 1
+    assert f"The heartbeat file {path} cannot be written" in worker.output
     assert "Give another --heartbeat-file" in worker.output
     assert "Traceback" not in worker.output
