@@ -22,7 +22,7 @@ class ClaimedRow:
 
     Attributes:
         row: the row as the claim returned it.
-        pk: the row's id, kept here because ``row.pk`` is slow.
+        pk: the row's id, kept here because ``row.pk`` is slow: it finds out which column that is.
         claimed_at: when the claim was sent to the database, in seconds of
             `bgtasks.clock.elapsed`. A row that has waited long since then is confirmed before it
             starts; one with 0.0 is confirmed in any case.
@@ -41,7 +41,7 @@ class ClaimedRow:
         due: str = "",
     ) -> None:
         self.row = row
-        self.pk: int = row.pk
+        self.pk: int = row.id
         self.claimed_at = claimed_at
         self.options = options
         self.due = due

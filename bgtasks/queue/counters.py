@@ -9,8 +9,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
+from django.core.signals import setting_changed
 from django.db import DatabaseError, InterfaceError, transaction
 
 from bgtasks.clock import elapsed
@@ -65,7 +67,7 @@ class Counts:
     def count(self, endings: Iterable[Ending]) -> None:
         """Count runs whose endings are recorded."""
         now = int(time.time())
-        start, parse = now - now % MINUTE, _parser()
+        start = now - now % MINUTE
         name = queue = counted = None
         with self._lock:
             for ending in endings:
@@ -75,7 +77,7 @@ class Counts:
                 if counted is None or row.task_name != name or row.queue != queue:
                     name, queue = row.task_name, row.queue
                     counted = self._counters_of((start, str(queue or ""), name))
-                _add(counted, ending, parse)
+                _add(counted, ending)
 
     def _counters_of(self, key: Key) -> list[float]:
         counted = self._counted.get(key)
@@ -119,12 +121,8 @@ class Counts:
                 self._counted = {}
 
 
-def _add(counted: list[float], ending: Ending, parse: Callable[[str], datetime]) -> None:
-    """Count one run. This is done for every run, so it calls as few functions as possible.
-
-    Args:
-        parse: reads a date as the database has written it.
-    """
+def _add(counted: list[float], ending: Ending) -> None:
+    """Count one run. This is done for every run, so it calls as few functions as possible."""
     if ending.cancelled:
         counted[CANCELLED] += 1
         return
@@ -134,15 +132,11 @@ def _add(counted: list[float], ending: Ending, parse: Callable[[str], datetime])
         counted[FAILED] += 1
     elif ending.state != Attempt.State.STOPPED:  # its worker was asked to end: no failure
         counted[RETRIED] += 1
-    ran = ending.ran
+    ran, waited = ending.ran, ending.waited
     if ran is not None:
         counted[_RAN + cell_of(ran)] += 1
         counted[_RAN_SUM] += ran
-        if ending.due and ending.started_at:
-            try:
-                waited = (ending.started_at - parse(ending.due)).total_seconds()
-            except (TypeError, ValueError, OverflowError):  # such as PostgreSQL's -infinity
-                return
+        if waited is not None:
             counted[_WAITED + cell_of(waited)] += 1
             counted[_WAITED_SUM] += waited
 
@@ -153,6 +147,21 @@ def cell_of(seconds: float) -> int:
     return cell if cell < CELLS else CELLS - 1
 
 
+def waited(due: str, started_at: datetime | None) -> float | None:
+    """For how many seconds a row was due when its run started; None if that is not known.
+
+    Args:
+        due: when it was due, as the database has written it; empty: that was not read.
+    """
+    if not due or started_at is None:
+        return None
+    try:
+        return (started_at - _parser()(due)).total_seconds()
+    except (TypeError, ValueError, OverflowError):  # such as PostgreSQL's -infinity
+        return None
+
+
+@cache  # for each run asks for it
 def _parser() -> Callable[[str], datetime]:
     """A function that reads a date as the database has written it, like those of `timezone.now`."""
     zone, parse = db.connection().timezone, datetime.fromisoformat
@@ -161,6 +170,9 @@ def _parser() -> Callable[[str], datetime]:
     if zone is UTC:  # ten times as fast as `replace`
         return lambda text: parse(f"{text}+00:00")
     return lambda text: parse(text).replace(tzinfo=zone)
+
+
+setting_changed.connect(lambda **_: _parser.cache_clear(), weak=False)
 
 
 def _sum(one: list[float] | None, other: list[float]) -> list[float]:

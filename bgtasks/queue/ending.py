@@ -29,7 +29,7 @@ class Ending:
         cancelled: the row ends without success and is not tried again; `error` says why.
         options: the options of the row's call; None: they were not read.
         snoozed: this run is not counted as an attempt, and the row is ready again after `delay`.
-        due: when the row was due, as the database writes a date; empty: that is not known.
+        waited: for how many seconds the row was due when it started; None: that is not known.
         ran: for how many seconds it ran; None: that is not known.
         is_logged: the log has said already how this run ended.
         children: the ids of the tasks that this run has enqueued.
@@ -46,7 +46,7 @@ class Ending:
     cancelled: bool = False
     snoozed: bool = False
     options: Mapping[str, Any] | None = None
-    due: str = ""
+    waited: float | None = None
     ran: float | None = None
     is_logged: bool = False
     children: Sequence[int] = ()

@@ -61,7 +61,7 @@ def finish_at_once(endings: Sequence[Ending]) -> list[int]:
         # PostgreSQL does not run a SELECT in a WITH that nothing reads: hence "notified" here.
         "SELECT task_id FROM written, notified"
     )
-    ids = db.numbers(ending.row.pk for ending in endings)
+    ids = db.numbers(ending.row.id for ending in endings)
     now, state = db.moment(timezone.now()), Outcome.State.SUCCEEDED
     return [task_id for (task_id,) in db.fetch(sql, [*values, ids, *params, now, state])]
 
@@ -90,7 +90,7 @@ _SEPARATOR = "\x1f"
 def _given(endings: Sequence[Ending]) -> tuple[str, list[Any]]:
     """Like `db.given`, with the further columns ``result``, ``exception`` and ``started_at``."""
     columns: list[list[Any]] = [
-        [ending.row.pk for ending in endings],
+        [ending.row.id for ending in endings],
         [ending.row.locked_by or NO_CLAIM for ending in endings],
         [ending.result for ending in endings],
         [ending.exception for ending in endings],

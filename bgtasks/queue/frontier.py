@@ -211,9 +211,12 @@ class Frontier:
         rows = db.instances(row[:-3] for row in found)
         return [
             ClaimedRow(
-                row, began, NO_OPTIONS if options is None else _options_of(row, options), due
+                row,
+                began,
+                NO_OPTIONS if values[-1] is None else _options_of(row, values[-1]),
+                due=values[-3],
             )
-            for row, (*_, due, _, options) in zip(rows, found, strict=True)
+            for row, values in zip(rows, found, strict=True)
         ]
 
 

@@ -38,7 +38,7 @@ class Outbox:
     def take(self) -> list[Ending]:
         """Take all endings, to record them. They count as held until `put_back` is called."""
         taken, self.endings = self.endings, []
-        self._being_recorded |= {ending.row.pk for ending in taken}
+        self._being_recorded |= {ending.row.id for ending in taken}
         return taken
 
     def put_back(self, taken: Sequence[Ending], rest: Sequence[Ending]) -> None:
@@ -48,13 +48,13 @@ class Outbox:
             taken: what `take` returned.
             rest: those of them that could not be recorded.
         """
-        self._being_recorded -= {ending.row.pk for ending in taken}
+        self._being_recorded -= {ending.row.id for ending in taken}
         self.endings = [*rest, *self.endings]
         self.unrecorded -= len(taken) - len(rest)
 
     def held(self) -> set[int]:
         """The ids of the rows whose endings are not in the database yet."""
-        return self._being_recorded | {ending.row.pk for ending in self.endings}
+        return self._being_recorded | {ending.row.id for ending in self.endings}
 
 
 class ProgressReports:

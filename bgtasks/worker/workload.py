@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from bgtasks.clock import elapsed
 from bgtasks.queue.claimed_row import ClaimedRow
+from bgtasks.queue.counters import waited
 from bgtasks.queue.ending import Ending
 from bgtasks.worker.bell import KeeperBell, LoopBell
 from bgtasks.worker.lane import PATIENCE, Lane
@@ -229,10 +230,12 @@ class Workload:
             ending: how it ended; None if there is nothing to record, as the claim was lost.
         """
         lane = self._lanes[claimed.is_coroutine]
+        if ending is not None:
+            ending.waited = waited(claimed.due, ending.started_at)
         with self._changed:
             took = lane.end(claimed)
             if ending is not None:
-                ending.due, ending.ran = claimed.due, took
+                ending.ran = took
                 self.outbox.put(ending)
             if self.suspects.one_runs or self.suspects.waiting:
                 self.suspects.one_runs = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Bag
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -76,12 +76,8 @@ def test_a_run_that_was_ended_with_its_process_counts_as_failed(project: Deploym
 
 
 def ending(**values: Any) -> Ending:
-    now = timezone.now()
-    due = (now - timedelta(seconds=2)).isoformat(sep=" ")
-    if not db.on_postgresql():
-        due = due.removesuffix("+00:00")
     row = Task(task_name="a.task", queue=None)
-    return Ending(row, **{"started_at": now, "due": due, "ran": 0.003, **values})
+    return Ending(row, **{"waited": 2.0, "ran": 0.003, **values})
 
 
 def counted() -> Counter:
@@ -101,8 +97,23 @@ def test_what_is_flushed_is_added(counts: Counts) -> None:
     assert counted().succeeded == counted().ran_2 == counted().waited_11 == 5
 
 
-def test_a_date_that_cannot_be_read_is_left_out(counts: Counts) -> None:
-    counts.count([ending(due="-infinity"), ending(due=""), ending(started_at=None)])
+def test_how_long_a_row_has_waited_is_read_from_its_date(settings: Any) -> None:
+    now = timezone.now()
+    due = (now - timedelta(seconds=2)).isoformat(sep=" ")
+    if not db.on_postgresql():
+        due = due.removesuffix("+00:00")
+    assert counters.waited(due, now) == 2
+    assert counters.waited("", now) is counters.waited(due, None) is None
+    for odd in ("-infinity", "soon", "9999-99-99 00:00:00"):
+        assert counters.waited(odd, now) is None
+    settings.USE_TZ = False
+    zone = "+01:00" if db.on_postgresql() else ""
+    naive = datetime(2026, 11, 27, 1, 0, 3)  # noqa: DTZ001
+    assert counters.waited(f"2026-11-27 01:00:00{zone}", naive) == 3
+
+
+def test_a_run_that_waited_nobody_knows_how_long_is_counted(counts: Counts) -> None:
+    counts.count([ending(waited=None) for _ in range(3)])
     counts.flush()
     assert (counted().succeeded, counted().ran_2) == (3, 3)
     assert sum(getattr(counted(), f"waited_{cell}") for cell in range(CELLS)) == 0
