@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -80,11 +79,11 @@ def _run(run: Run, around: Surroundings) -> Ending:
         span = context.run(tracing.begin, run.claimed) if conf.traces() else None
         args, kwargs = arguments(run.claimed)
         context.run(current.enter, run.task)
-        pid = os.getpid()
+        generation = copies.generation
         try:
             result = context.run(_call, run.function, args, kwargs, run.limit)
         finally:
-            if os.getpid() != pid:
+            if copies.generation != generation:
                 copies.end_copy(str(row))
             leaks = around.leave()
         if leaks:
@@ -150,11 +149,11 @@ async def _run_coroutine(run: Run, cancellation: Cancellation) -> Ending:
         args, kwargs = arguments(run.claimed)
         translation.deactivate()
         timezone.deactivate()
-        pid = os.getpid()
+        generation = copies.generation
         try:
             result = await _cancelled_in_time(run.function(*args, **kwargs), run.limit)
         finally:
-            if os.getpid() != pid:
+            if copies.generation != generation:
                 copies.end_copy(str(row))
         ending = _succeeded(row, result, began)
     except asyncio.CancelledError as error:
