@@ -59,7 +59,8 @@ def record_successes(endings: Sequence[Ending]) -> list[Task]:
             notify.notify_waiters(kept)
     if len(kept) == len(rows):
         return []
-    return [row for row in rows if row.pk not in set(kept)]
+    still_ours = set(kept)
+    return [row for row in rows if row.pk not in still_ours]
 
 
 def record_alone(ending: Ending) -> bool:
