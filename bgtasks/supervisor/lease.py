@@ -126,8 +126,9 @@ class Lease:
                 said = True
                 connections.close_all()
                 wait(1.0)
-            except LeaseLost:
-                continue
+            except LeaseLost as error:
+                logger.warning("%s It registers anew.", error)
+                wait(1.0)
         return False
 
     def release(self) -> None:

@@ -339,9 +339,13 @@ class Supervisor:
         while self._lease.acquire_patiently(wait, over):
             # Before the first child starts, take back the rows of a worker that has died on this
             # host. A process that did not run for a while may have been declared dead itself.
-            with suppress(LeaseLost):
+            try:
                 self._lease.keep()
-                return True
+            except LeaseLost as error:
+                logger.warning("%s It registers anew.", error)
+                wait(1.0)
+                continue
+            return True
         return False
 
     # --- signals

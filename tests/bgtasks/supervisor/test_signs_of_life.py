@@ -217,7 +217,7 @@ def test_p4_a_row_of_any_id_is_marked_as_begun(
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("moment", ["beat", "keep"])
 def test_a_worker_that_is_declared_dead_while_it_starts_starts_anew(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, moment: str
 ) -> None:
     """As one whose machine was suspended between its registration and its first child."""
     supervisor = Supervisor(Options())
@@ -232,7 +232,10 @@ def test_a_worker_that_is_declared_dead_while_it_starts_starts_anew(
         return real(*args)
 
     monkeypatch.setattr(place, moment, after_a_burial)
-    assert supervisor._acquire(lambda _: None, None)
+    waits: list[float] = []
+    assert supervisor._acquire(waits.append, None)
+    assert waits == [1.0], "it would take all of a processor if this went on"
+    assert caplog.text.count("It registers anew") == 1
     (alive,) = Worker.objects.values_list("name", flat=True)
     assert len(buried) == 1
     assert alive not in buried
