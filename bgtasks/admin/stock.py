@@ -23,6 +23,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy
 
 from bgtasks.models import Attempt, CompletedTask, Operations, Outcome, Task, Worker
+from bgtasks.patches.table import Patch
 from bgtasks.queue import acting, claims
 from bgtasks.queue import database as db
 
@@ -205,13 +206,22 @@ def delete_queryset(self: Any, request: Any, chosen: Any) -> None:
     acting.cancel(list(chosen.values_list("pk", flat=True)), request.user.get_username())
 
 
-TaskAdmin.actions = [inc_priority, dec_priority, delete_selected]
-TaskAdmin.delete_model = delete_model
-TaskAdmin.delete_queryset = delete_queryset
-TaskAdmin.get_readonly_fields = readonly_fields
-TaskAdmin.has_add_permission = nobody
-CompletedTaskAdmin.has_add_permission = nobody
-CompletedTaskAdmin.has_change_permission = nobody
+TABLE = [
+    Patch(TaskAdmin, "actions", [inc_priority, dec_priority, delete_selected],
+          "they wrote the priority that they had read, and deleted rows beneath their workers"),
+    Patch(TaskAdmin, "delete_model", delete_model,
+          "it deleted a row beneath the worker that runs it"),
+    Patch(TaskAdmin, "delete_queryset", delete_queryset,
+          "it deleted rows beneath the workers that run them"),
+    Patch(TaskAdmin, "get_readonly_fields", readonly_fields,
+          "whoever may change a row must not choose which function it runs"),
+    Patch(TaskAdmin, "has_add_permission", nobody,
+          "a row that is typed in may name any function and carry any arguments"),
+    Patch(CompletedTaskAdmin, "has_add_permission", nobody, "what has ended is a record"),
+    Patch(CompletedTaskAdmin, "has_change_permission", nobody, "what has ended is a record"),
+]  # fmt: skip
+for _patch in TABLE:
+    _patch.install()
 
 
 @names_odd_rows

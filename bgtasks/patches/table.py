@@ -1,7 +1,8 @@
-"""Everything of django-background-tasks that bgtasks replaces: one table, and the reasons.
+"""What of django-background-tasks bgtasks replaces: one table, and the reasons.
 
 Upstream's classes stay, for projects import and subclass them; the methods named below are
-replaced on them. Nothing else is touched.
+replaced on them. Only its pages in the admin are replaced elsewhere, by the table of
+`bgtasks.admin.stock`: they can be imported only in a project that has installed the admin.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ class Patch:
     name: str
     value: Any
     why: str
+
+    def install(self) -> None:
+        setattr(self.owner, self.name, self.value)
 
 
 def _max_attempts(self: Any) -> int:
@@ -148,7 +152,7 @@ def install() -> None:
         return
     _installed = True
     for patch in TABLE:
-        setattr(patch.owner, patch.name, patch.value)
+        patch.install()
     # With BACKGROUND_TASK_RUN_ASYNC these receivers clear the connections' logs of queries before
     # each task, and close connections before and after it, by a CONN_MAX_AGE that is meant for
     # requests. `bgtasks.running.isolation` does what is needed.
