@@ -26,16 +26,21 @@ def picture(tmp_path: Path) -> Path:
     return path
 
 
-def sign_up(page: Page, site: LiveSite, picture: Path | None = None) -> str:
-    name = next(names)
-    page.goto(f"{site.url}/signup/")
+def send_signup(page: Page, name: str, email: str = "", picture: Path | None = None) -> None:
+    """Fill the form of the page that is open, and send it."""
     page.get_by_label("Username").fill(name)
-    page.get_by_label("Email address").fill(f"{name}@example.com")
+    page.get_by_label("Email address").fill(email)
     page.get_by_label("Password", exact=False).first.fill(PASSWORD)
     page.get_by_label("Password confirmation").fill(PASSWORD)
     if picture:
         page.get_by_label("Picture").set_input_files(picture)
     page.get_by_role("button", name="Sign up").click()
+
+
+def sign_up(page: Page, site: LiveSite, picture: Path | None = None, email: str = "") -> str:
+    name = next(names)
+    page.goto(f"{site.url}/signup/")
+    send_signup(page, name, email or f"{name}@example.com", picture)
     page.wait_for_url("**/account/")
     return name
 
@@ -137,11 +142,7 @@ def test_a_refused_picture_says_why_and_what_was_typed_stays(
     fake = tmp_path / "me.png"
     fake.write_bytes(pictures.SVG)
     page.goto(f"{site.url}/signup/")
-    page.get_by_label("Username").fill("mallory")
-    page.get_by_label("Password", exact=False).first.fill(PASSWORD)
-    page.get_by_label("Password confirmation").fill(PASSWORD)
-    page.get_by_label("Picture").set_input_files(fake)
-    page.get_by_role("button", name="Sign up").click()
+    send_signup(page, "mallory", picture=fake)
     expect(page.get_by_text("This is not a picture")).to_be_visible()
     expect(page.get_by_label("Username")).to_have_value("mallory")
     field = page.get_by_label("Picture")
@@ -153,17 +154,10 @@ def test_after_an_error_elsewhere_the_picture_is_still_chosen(
     page: Page, site: LiveSite, picture: Path
 ) -> None:
     page.goto(f"{site.url}/signup/")
-    page.get_by_label("Username").fill("z oe")
-    page.get_by_label("Password", exact=False).first.fill(PASSWORD)
-    page.get_by_label("Password confirmation").fill(PASSWORD)
-    page.get_by_label("Picture").set_input_files(picture)
-    page.get_by_role("button", name="Sign up").click()
+    send_signup(page, "z oe", picture=picture)
     expect(page.get_by_role("alert")).to_be_visible()
     expect(page.get_by_label("Username")).to_be_focused()
-    page.get_by_label("Username").fill(next(names))
-    page.get_by_label("Password", exact=False).first.fill(PASSWORD)
-    page.get_by_label("Password confirmation").fill(PASSWORD)
-    page.get_by_role("button", name="Sign up").click()
+    send_signup(page, next(names))
     page.wait_for_url("**/account/")
     expect(page.get_by_role("img", name="Your picture")).to_be_visible()
 
@@ -188,14 +182,7 @@ def test_all_of_the_code_is_seen_on_a_phone(page: Page, site: LiveSite) -> None:
 
 
 def test_a_long_address_leaves_the_card_its_width(page: Page, site: LiveSite) -> None:
-    name = next(names)
-    page.goto(f"{site.url}/signup/")
-    page.get_by_label("Username").fill(name)
-    page.get_by_label("Email address").fill(f"{'somebody.' * 6}x@{'a-company.' * 12}example.com")
-    page.get_by_label("Password", exact=False).first.fill(PASSWORD)
-    page.get_by_label("Password confirmation").fill(PASSWORD)
-    page.get_by_role("button", name="Sign up").click()
-    page.wait_for_url("**/account/")
+    sign_up(page, site, email=f"{'somebody.' * 6}x@{'a-company.' * 12}example.com")
     boxes = [page.locator(selector).bounding_box() for selector in (".avatar", ".profile dl")]
     picture, facts = boxes
     assert picture
