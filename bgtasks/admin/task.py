@@ -93,8 +93,8 @@ class Event:
 
 def _time_line(found: History) -> list[Event]:
     """What happened to a task, the first thing first."""
-    events = [*_until_due(found), *_events(found)]
-    return sorted(events, key=lambda event: _aware(event.at))
+    since = list(_events(found))
+    return sorted([*_until_due(found, since), *since], key=lambda event: _aware(event.at))
 
 
 def _events(found: History) -> Iterator[Event]:
@@ -117,14 +117,19 @@ def _events(found: History) -> Iterator[Event]:
         yield Event(action.at, about, action.by or "a program", action.other_id)
 
 
-def _until_due(found: History) -> Iterator[Event]:
+def _until_due(found: History, since: list[Event]) -> Iterator[Event]:
+    """That a task was enqueued and is due.
+
+    Args:
+        since: what else has happened to it.
+    """
     after, by = found.enqueued.after, found.enqueued.by
     if found.origin:
         about = "enqueued, as a retry of"
         yield Event(found.origin.at, about, found.origin.by, found.origin.task_id)
     elif after:
-        # What has happened to it since says more exactly until when it was enqueued.
-        later = [event.at for event in _events(found)] + ([by] if by else [timezone.now()])
+        # It was enqueued before anything else happened to it.
+        later = [*(event.at for event in since), by or timezone.now()]
         span = max(timedelta(0), min(map(_aware, later)) - _aware(after))
         yield Event(after, f"enqueued, or up to {times.duration(span)} later")
     elif by:

@@ -72,7 +72,7 @@ def _of_depths(known: Collection[queues.Key]) -> Iterator[Metric]:
          [depth.waiting.number for depth in found]),
         ("scheduled", f"Tasks that are not due yet. {most}",
          [depth.scheduled.number for depth in found]),
-        ("running", f"Tasks that a worker has claimed. {most}",
+        ("running", f"Tasks that a worker has claimed, {queues.MOST} of all queues at most.",
          [running.get(key, queues.Count()).number for key in keys]),
         ("oldest_waiting_seconds", "How long the first of the waiting tasks has been due.",
          [depth.oldest or 0.0 for depth in found]),
