@@ -22,7 +22,10 @@ def create(site: LiveSite, name: str, *tasks: str) -> str:
         f"{''.join(f'{each};' for each in tasks)}"
         "task(['kept'], schedule=3600, queue='a-queue-with-quite-a-long-name');"
         "row = task(['broken'], schedule=3600);"
-        "Task.objects.filter(pk=row.pk).update(task_params='[[7], {}]', run_at='2020-01-01')"
+        # After so many attempts it is tried again in eighteen hours, so no attempt of it runs
+        # while a test acts on it.
+        "Task.objects.filter(pk=row.pk)"
+        ".update(task_params='[[7], {}]', run_at='2020-01-01', attempts=15)"
     )
     site.worker.wait_for("failed, and is tried again")
     return name
