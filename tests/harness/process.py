@@ -155,11 +155,12 @@ def _start(
 
 
 def children(pid: int) -> list[int]:
-    """The child processes of a process."""
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
+    """The child processes of a process, whichever of its threads has started them."""
+    found: list[int] = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # it has ended meanwhile
+            found += map(int, thread.read_text().split())
+    return found
 
 
 def state(pid: int) -> str:
