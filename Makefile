@@ -15,7 +15,7 @@ export PORT
 LOCAL := BGTASKS_GRACE=4 HOST=127.0.0.1 SITE_URL=http://127.0.0.1:$(PORT) PATH="$(abspath $(BIN)):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all lint types checks map chaos defects wheel bench bench-web bench-recovery bench-operators clean
+.PHONY: help run test test-all lint types checks map chaos defects wheel bench bench-web bench-recovery bench-operators lab vendor clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -25,7 +25,7 @@ run: $(VENV)/.run .env ## start the site and its worker on http://127.0.0.1:8000
 	  { echo "Port $(PORT) is taken. Try another: make run PORT=$$(($(PORT) + 1))"; exit 1; }
 	@$(BIN)/python manage.py migrate --verbosity 0
 	@$(LOCAL) $(BIN)/python manage.py devadmin
-	@(trap "" HUP; $(LOCAL) exec $(BIN)/honcho start web worker) & pid=$$!; \
+	@(trap "" HUP; $(LOCAL) exec $(BIN)/honcho start web worker lab) & pid=$$!; \
 	  trap : INT; trap "kill $$pid" HUP TERM; \
 	  while kill -0 $$pid 2>/dev/null; do wait $$pid; code=$$?; done; \
 	  case $$code in 129|130|143) ;; *) echo "A process ended by itself, and so the other was ended too. Its last lines are above, before \"stopped\"."; exit 1;; esac
@@ -89,6 +89,15 @@ bench-operators: $(VENV)/.dev ## measure the pages of the admin, a retry of many
 	  export TEST_DATABASE=$$database; \
 	  $(BIN)/python bench/operators.py && $(BIN)/python bench/streams.py || exit 1; \
 	done
+
+lab: $(VENV)/.dev ## measure with a browser what waiting costs, into docs/guides/when-async-helps.md
+	$(BIN)/python bench/lab.py --into docs/guides/when-async-helps.md --record tests/site/lab/recorded.json
+
+vendor: ## copy the pinned web-vitals from npm into site/lab/static (needs npm; `make run` does not)
+	@npm ci --prefix site/lab/npm --silent --no-audit --no-fund
+	@sed '/sourceMappingURL/d' site/lab/npm/node_modules/web-vitals/dist/web-vitals.attribution.iife.js > site/lab/static/lab/vendor/web-vitals.attribution.iife.js
+	@cp site/lab/npm/node_modules/web-vitals/LICENSE site/lab/static/lab/vendor/web-vitals.LICENSE
+	@rm -rf site/lab/npm/node_modules
 
 clean: ## remove the environment and all that was made; asks nothing
 	rm -rf $(VENV) var dist .mypy_cache .pytest_cache .ruff_cache

@@ -18,6 +18,7 @@ SETTINGS_IN_ENVIRONMENT = {
     "SECURE_SSL_REDIRECT": "0",
     "PROXY_HOPS": "0",
     "RATELIMIT_ENABLE": "0",
+    "LAB": "1",
     "MEDIA_ROOT": f"{FOLDER.name}/media",
     "DATABASE_URL": POSTGRES_URL if DATABASE == "postgresql" else f"sqlite:///{FOLDER.name}/db",
 }

@@ -20,6 +20,8 @@ ALLOWED = {
                 "django_tasks", "opentelemetry", "prometheus_client", "pytest", "rich"},
     "signup": {"bgtasks", "django", "django_ratelimit", "asgiref", "PIL",
                "xlsxwriter", "signup"},
+    "site/lab": {"bgtasks", "config", "django", "csp", "asgiref", "PIL", "xlsxwriter", "httpx",
+                 "aiosmtpd", "uvicorn", "waitress", "lab"},
 }  # fmt: skip
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # What rows carry is data, and stays where a module goes.
@@ -137,14 +139,20 @@ def test_only_the_queue_writes_the_task_tables() -> None:
         assert len(found) <= allowed.get(name, 0), f"{name} writes: {found}"
 
 
-def imported(path: Path) -> set[str]:
+def modules(path: Path) -> set[str]:
+    """The full names of all modules that a file imports."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module)
-    return {name.partition(".")[0] for name in names}
+    return names
+
+
+def imported(path: Path) -> set[str]:
+    """The packages that a file imports."""
+    return {name.partition(".")[0] for name in modules(path)}
 
 
 @pytest.mark.parametrize("package", ALLOWED)
@@ -152,6 +160,14 @@ def test_a_package_imports_only_what_stands_below_it(package: str) -> None:
     for path in (ROOT / package).rglob("*.py"):
         unknown = imported(path) - ALLOWED[package] - set(sys.stdlib_module_names)
         assert not unknown, f"{path.relative_to(ROOT)} imports {unknown}"
+
+
+def test_the_lab_uses_bgtasks_as_any_project_would() -> None:
+    named = {name for path in (ROOT / "site" / "lab").rglob("*.py") for name in modules(path)}
+    assert {name for name in named if name.partition(".")[0] in {"bgtasks", "background_task"}} == {
+        "bgtasks",
+        "bgtasks.models",
+    }
 
 
 def test_tasks_come_from_bgtasks_alone() -> None:

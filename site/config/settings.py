@@ -231,6 +231,18 @@ BGTASKS_GRACE = env.float("BGTASKS_GRACE", default=25.0)
 # What Prometheus sends to read /metrics. Staff can read them anyway.
 BGTASKS_METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 
+# --- the lab: pages that measure what waiting costs, always open in development
+
+# Whether staff may open /lab/ in production. It keeps the server busy on purpose.
+LAB = env.bool("LAB", default=False)
+# Where a browser reaches the lab's WSGI server. Without it, the site's own server runs all ways,
+# unless the page is opened on the machine itself.
+LAB_WSGI_URL = env.str("LAB_WSGI_URL", default="")
+# How much slow work the lab does: 1 for about a second.
+LAB_SCALE = env.float("LAB_SCALE", default=1.0)
+if DEBUG or LAB:
+    INSTALLED_APPS.append("lab")
+
 # --- throttle: how many requests an address or a user may send, in django-ratelimit's notation
 
 RATELIMIT_ENABLE = env.bool("RATELIMIT_ENABLE", default=True)
@@ -297,5 +309,12 @@ LOGGING = {
     # Django's logger has handlers of its own, which would repeat the lines of the root's.
     # Pillow's debug level writes a line for each part of a picture, and whoever sends a picture can
     # give it a great many.
-    "loggers": {"django": {"handlers": [], "propagate": True}, "PIL": {"level": "ERROR"}},
+    # httpx writes a line for each request that is sent, and waitress for each that has to wait: the
+    # lab has many of both.
+    "loggers": {
+        "django": {"handlers": [], "propagate": True},
+        "PIL": {"level": "ERROR"},
+        "httpx": {"level": "WARNING"},
+        "waitress": {"level": "ERROR"},
+    },
 }

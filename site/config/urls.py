@@ -1,3 +1,4 @@
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth import views as auth
 from django.shortcuts import redirect
@@ -26,3 +27,5 @@ urlpatterns = [
     # Browsers ask for this if a page names no icon, as the pages of the admin do.
     path("favicon.ico", lambda _request: redirect(static("favicon.svg"))),
 ]
+if apps.is_installed("lab"):
+    urlpatterns.append(path("lab/", include("lab.urls")))

@@ -171,3 +171,17 @@ def test_a_picture_writes_no_line_of_log_for_each_of_its_parts() -> None:
     done = manage("shell", "-v0", "-c", DECODE_MANY_PARTS, DEBUG="1", LOG_LEVEL="DEBUG")
     assert done.stdout == "decoded\n"
     assert len(done.stderr.splitlines()) < 100
+
+
+@pytest.mark.parametrize(
+    ("environment", "there"),
+    [({"DEBUG": "1"}, True), (PRODUCTION, False), (PRODUCTION | {"LAB": "1"}, True)],
+    ids=["development", "production", "production with LAB"],
+)
+def test_production_has_a_lab_only_if_it_is_asked_for(
+    environment: dict[str, str], there: bool
+) -> None:
+    code = "from django.urls import is_valid_path; print(is_valid_path('/lab/'))"
+    done = manage("shell", "-v0", "-c", code, **environment)
+    assert (done.stdout == "False\n") is not there, done.stderr
+    assert setting("'lab' in settings.INSTALLED_APPS", **environment) is there

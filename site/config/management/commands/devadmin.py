@@ -23,6 +23,7 @@ class Command(BaseCommand):
             "\n"
             f"  Site    {url}/\n"
             f"  Admin   {url}/admin/   log in as {ensure_admin()}\n"
+            f"  Lab     {url}/lab/   what waiting costs, measured\n"
             f"  Mail    {settings.VAR_DIR / 'mail'}/   each mail is a file there\n"
             "  Stop    Ctrl-C\n"
         )
