@@ -103,3 +103,10 @@ class Visitor(httpx.Client):
 
     def log_in(self, name: str) -> httpx.Response:
         return self.submit("/login/", username=name, password=PASSWORD)
+
+
+class LabSite(LiveSite):
+    """The site, and beside it the lab instead of a worker: it starts one of its own."""
+
+    def start_worker(self) -> Process:
+        return Process("manage.py", "lab", "--site", self.url, env=self.env)

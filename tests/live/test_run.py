@@ -1,4 +1,4 @@
-"""``make run``, and the Procfile under it: both processes start, and both end."""
+"""``make run``, and the Procfile under it: all processes start, and all end."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def is_alive(pid: int) -> bool:
 def started(process: Process) -> list[int]:
     """The processes that honcho has started, once the web server is up."""
     process.wait_for("Uvicorn running on")
-    lines = [process.wait_for(f"{name}.1 started") for name in ("web", "worker")]
+    lines = [process.wait_for(f"{name}.1 started") for name in ("web", "worker", "lab")]
     return [int(re.findall(r"pid=(\d+)", line)[0]) for line in lines]
 
 
-def test_the_procfile_starts_web_and_worker_and_one_interrupt_ends_both(site: LiveSite) -> None:
+def test_the_procfile_starts_all_and_one_interrupt_ends_them(site: LiveSite) -> None:
     port = free_port()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = site.env | {"PORT": str(port), "HOST": "127.0.0.1", "PATH": path}
-    honcho = Process("-m", "honcho", "start", "web", "worker", env=env)
+    honcho = Process("-m", "honcho", "start", "web", "worker", "lab", env=env)
     try:
         pids = started(honcho)
         assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
