@@ -91,21 +91,25 @@ class Command(BaseCommand):
     def _wait_for_another(self) -> None:
         """Wait until no other lab is set up on this database: one measures at a time."""
         if stage := Stage.current():
-            self.stdout.write(f"A lab is set up already, for {stage.site_url}. This one waits.")
+            self._say(f"A lab is set up already, for {stage.site_url}. This one waits.")
         while Stage.current():
             time.sleep(PAUSE)
+
+    def _say(self, text: str) -> None:
+        self.stdout.write(text)
+        self.stdout.flush()  # a pipe keeps it otherwise
 
     async def _serve(self, stage: Stage, wsgi_port: int) -> None:
         # asgiref runs the queries in a thread of its own, whose connection may be broken as well.
         await sync_to_async(close_old_connections)()
         keeper = Keeper(stage)
         page = stage.site_url + reverse("lab")
-        self.stdout.write(f"The lab waits for somebody to open {page}")
+        self._say(f"The lab waits for somebody to open {page}")
         while True:
             await keeper.wait_for_somebody()
             async with _set_up(keeper, wsgi_port) as processes:
                 await keeper.publish()
-                self.stdout.write(f"The lab is set up: {page}")
+                self._say(f"The lab is set up: {page}")
                 others = Others(
                     {"ASGI": stage.site_url, "WSGI": stage.wsgi_url},
                     reverse("lab_light"),
@@ -117,7 +121,7 @@ class Command(BaseCommand):
                     others.close()
             stage.wsgi_url = ""
             await keeper.publish()
-            self.stdout.write("Nobody looks at the lab, so its servers have ended.")
+            self._say("Nobody looks at the lab, so its servers have ended.")
 
 
 def _new_stage(site: str) -> Stage:
