@@ -33,11 +33,12 @@ def looker(site: LiveSite) -> Visitor:
 
 
 @pytest.fixture
-def start_lab(site: LiveSite) -> Iterator[StartLab]:
+def start_lab(site: LiveSite, tmp_path: Path) -> Iterator[StartLab]:
     started = []
 
     def start(session: bool = False, **environment: str) -> Process:
-        env = site.env | {"LAB_SCALE": "0.05"} | environment
+        # A lab that is killed leaves its files behind.
+        env = site.env | {"LAB_SCALE": "0.05", "TMPDIR": str(tmp_path)} | environment
         lab = Process("manage.py", "lab", "--site", site.url, env=env, session=session)
         started.append(lab)
         return lab
