@@ -59,7 +59,7 @@ def index(request: HttpRequest) -> HttpResponseBase:
     context = {
         "stage": stage,
         "starting": stage is None or not stage.ready,
-        "rows": rows(wsgi=bool(wsgi)),
+        "rows": rows(wsgi=reaches_wsgi(origin)),
         "latest": latest(request.GET.get("run", "")),
         "ticket": Ticket(visit, origin).signed(),
         "report_to": reverse("lab_visit", args=[signing.dumps(visit, salt=VISIT_SALT)]),
@@ -91,15 +91,23 @@ def _watch(stage: Stage, seconds: float) -> None:
         Stage.objects.filter(pk=stage.pk).update(watched_until=until)
 
 
+def reaches_wsgi(origin: str) -> bool:
+    """Whether the browser of a page of ``origin`` reaches the WSGI server.
+
+    On the machine itself, it reaches what listens there.
+    """
+    return bool(settings.LAB_WSGI_URL) or access.is_loopback(origin)
+
+
 def wsgi_url(stage: Stage | None, origin: str) -> str:
     """Where a browser reaches the WSGI server; "" if it does not, and then the site's own runs all.
 
     Args:
-        origin: of the page. On the machine itself, the browser reaches what listens there.
+        origin: of the page.
     """
     if settings.LAB_WSGI_URL:
         return str(settings.LAB_WSGI_URL).rstrip("/")
-    return stage.wsgi_url if stage and access.is_loopback(origin) else ""
+    return stage.wsgi_url if stage and reaches_wsgi(origin) else ""
 
 
 def rows(*, wsgi: bool) -> list[Findings]:

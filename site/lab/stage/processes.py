@@ -39,6 +39,7 @@ class Processes:
 
     def __init__(self) -> None:
         self._running: dict[str, subprocess.Popen[str]] = {}
+        self._stopping = False
         path = (str(settings.BASE_DIR), str(settings.BASE_DIR / "site"))
         self._env = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
 
@@ -61,6 +62,8 @@ class Processes:
         return Ports(**self._ports("slow servers"), **self._ports("WSGI server"))
 
     def _start(self, name: str, *arguments: str) -> None:
+        if self._stopping:  # another thread has not waited for the start
+            raise Ended(f"The lab ends, and does not start its {name}.")
         command = [sys.executable, str(HERE / "tied.py"), sys.executable, *arguments]
         stdout = None if name == "worker" else subprocess.PIPE
         self._running[name] = subprocess.Popen(  # noqa: S603  our own programs
@@ -95,7 +98,8 @@ class Processes:
                 )
 
     def stop(self) -> None:
-        running = list(self._running.values())  # another thread may be starting one
+        self._stopping = True
+        running = list(self._running.values())
         for process in running:
             if process.stdin:
                 process.stdin.close()
