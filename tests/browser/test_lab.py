@@ -68,22 +68,31 @@ def run(page: Page, site: LabSite, pattern: str, way: str) -> dict[str, Any]:
 def test_each_button_yields_figures_and_a_verdict(
     lab: Page, lab_site: LabSite, pattern: Pattern
 ) -> None:
-    seen: set[str] = set()
     for way in pattern.ways:
         found = run(lab, lab_site, pattern.key, way.key)
         assert found["problem"] == ""
-        expected = {"TTFB", "SERVER", "DONE", "IDLE_P50", "OTHERS_P50", "OTHERS_LONGEST"}
+        expected = {"TTFB", "SERVER", "DONE", "OTHERS_P50", "OTHERS_LONGEST"}
         assert expected <= found["figures"].keys()
-        seen |= found["figures"].keys()
         if pattern.companions:
             assert len(found["samples"]["companions"]) == pattern.companions
         section = lab.locator(f"#{pattern.key}")
         expect(section.get_by_role("heading", name=f"Your run: {way.title}")).to_be_visible()
-    assert {"LCP", "INP"} <= seen  # without a window, a browser does not report them of each run
     for way in pattern.ways[1:]:
         heading = section.get_by_role("heading", name=f"{way.title}, compared with", exact=False)
         expect(heading.first).to_be_visible()
     expect(section.get_by_text("Time to first byte (TTFB):").first).to_be_visible()
+
+
+def test_the_browser_reports_all_its_figures(lab: Page, lab_site: LabSite) -> None:
+    numbers = []
+
+    def reported() -> bool:
+        """Whether any run so far has all; without a window, a browser may not report LCP."""
+        numbers.append(run(lab, lab_site, "mail", "background")["id"])
+        found = [lab.request.get(f"{lab_site.url}/lab/runs/{each}/").json() for each in numbers]
+        return any(each["browser"].keys() == {"TTFB", "LCP", "INP"} for each in found)
+
+    eventually(reported, "a run has TTFB, LCP and INP", timeout=120)
 
 
 def test_a_click_on_a_busy_script_is_seen_by_inp(lab: Page, lab_site: LabSite) -> None:
