@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -35,6 +35,10 @@ class Replaced(Exception):
     """Another lab has taken this one's place."""
 
 
+class Stopped(Exception):
+    """The lab was asked to end."""
+
+
 class Looked(NamedTuple):
     """What the database says now: whether somebody watches, and which run goes on."""
 
@@ -45,12 +49,17 @@ class Looked(NamedTuple):
 class Keeper:
     """Keeps the row of a stage, and ends its runs.
 
+    It asks whether to end, and is not cancelled: a coroutine that waits for the database may never
+    hear of it, for asgiref drops a cancellation while its thread is at work.
+
     Args:
         stage: its row. It must have the addresses of the servers when runs come.
+        stopping: returns whether to end.
     """
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, stopping: Callable[[], bool] = lambda: False) -> None:
         self.stage = stage
+        self._stopping = stopping
         self._beat_at = 0.0
         self._looked = Looked(watched=False, run=None)
         self._current: Run | None = None
@@ -60,6 +69,7 @@ class Keeper:
         """Return when somebody looks at the page.
 
         Raises:
+            Stopped: the lab is to end.
             Replaced: another lab has started.
         """
         while not (await self._look()).watched:
@@ -70,6 +80,7 @@ class Keeper:
         """Await something that may take a while, as the lab that lives meanwhile.
 
         Raises:
+            Stopped: the lab is to end.
             Replaced: another lab has started.
         """
         task = asyncio.ensure_future(work)
@@ -82,6 +93,7 @@ class Keeper:
         """Go on until nobody looks any more.
 
         Raises:
+            Stopped: the lab is to end.
             Replaced: another lab has started.
             Ended: a process of the lab has ended.
         """
@@ -117,6 +129,8 @@ class Keeper:
 
     async def _beat(self, others: Others | None = None) -> None:
         """Say that the lab lives, and what the others have just seen."""
+        if self._stopping():
+            raise Stopped
         now = time.time()
         if now < self._beat_at:
             return

@@ -13,8 +13,9 @@ from django.utils import timezone
 from bgtasks.models import Outcome
 from lab.models import Run, Stage
 from lab.stage import others as others_module
-from lab.stage.keeper import Keeper
+from lab.stage.keeper import Keeper, Stopped
 from lab.stage.others import Others, Seen
+from lab.stage.processes import Processes
 from tests.site.lab.helpers import set_up
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -137,6 +138,22 @@ def test_a_lab_that_sets_up_its_servers_is_alive_meanwhile() -> None:
         return await asyncio.wait_for(Keeper(stage).beat_until(start()), 30)
 
     assert async_to_sync(in_a_loop)() == "started"
+
+
+@pytest.mark.parametrize("wait", ["for somebody", "for the servers", "for a run"])
+def test_a_lab_that_is_to_end_waits_for_nothing(wait: str) -> None:
+    keeper = Keeper(set_up(), stopping=lambda: True)
+
+    async def in_a_loop() -> None:
+        waits = {
+            "for somebody": keeper.wait_for_somebody,
+            "for the servers": lambda: keeper.beat_until(asyncio.Event().wait()),
+            "for a run": lambda: keeper.keep(nobody(), Processes()),
+        }
+        with pytest.raises(Stopped):
+            await asyncio.wait_for(waits[wait](), 30)
+
+    async_to_sync(in_a_loop)()
 
 
 def test_the_others_ask_by_the_clock_whatever_the_database_does() -> None:

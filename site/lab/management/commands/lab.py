@@ -25,7 +25,7 @@ from django.utils import timezone
 from lab import access
 from lab.models import Stage
 from lab.stage import props
-from lab.stage.keeper import Keeper, Replaced
+from lab.stage.keeper import Keeper, Replaced, Stopped
 from lab.stage.others import Others
 from lab.stage.processes import Ended, Processes
 
@@ -62,25 +62,33 @@ class Command(BaseCommand):
                 f"{site} is not on this machine, and the lab sends its load to this machine only. "
                 "Say where the site's server listens here: --site http://127.0.0.1:8000"
             )
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        with suppress(KeyboardInterrupt):
-            while True:
+        self._stopping = False
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, self._stop)
+        with suppress(Stopped):
+            while not self._stopping:
                 try:
                     self._run(site, options["wsgi_port"])
                 except (Ended, Replaced, Error) as problem:
                     self.stderr.write(f"{str(problem).strip()}\nThe lab begins anew.")
                 time.sleep(PAUSE)
 
+    def _stop(self, *_: object) -> None:
+        self._stopping = True
+
     def _run(self, site: str, wsgi_port: int) -> None:
         """Set up the lab whenever somebody looks at it, until something goes wrong.
 
         Raises:
+            Stopped: it was asked to end.
             Ended: a process of the lab has ended, or could not start.
             Replaced: another lab has started.
             Error: the database does not answer.
         """
         close_old_connections()
         self._wait_for_another()
+        if self._stopping:
+            raise Stopped
         stage = _new_stage(site)
         try:
             asyncio.run(self._serve(stage, wsgi_port))
@@ -92,7 +100,7 @@ class Command(BaseCommand):
         """Wait until no other lab is set up on this database: one measures at a time."""
         if stage := Stage.current():
             self._say(f"A lab is set up already, for {stage.site_url}. This one waits.")
-        while Stage.current():
+        while Stage.current() and not self._stopping:
             time.sleep(PAUSE)
 
     def _say(self, text: str) -> None:
@@ -102,7 +110,7 @@ class Command(BaseCommand):
     async def _serve(self, stage: Stage, wsgi_port: int) -> None:
         # asgiref runs the queries in a thread of its own, whose connection may be broken as well.
         await sync_to_async(close_old_connections)()
-        keeper = Keeper(stage)
+        keeper = Keeper(stage, lambda: self._stopping)
         page = stage.site_url + reverse("lab")
         self._say(f"The lab waits for somebody to open {page}")
         while True:
