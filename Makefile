@@ -32,7 +32,7 @@ run: $(VENV)/.run .env ## start the site and its worker on http://127.0.0.1:8000
 
 # Where an environment forbids to write bytecode, each of a thousand processes would compile all code.
 test: $(VENV)/.dev ## run every test that this machine can; REQUIRE_ALL=1 fails on a skip
-	@marks=""; for database in $(DATABASES); do \
+	@marks="$(MARKS)"; for database in $(DATABASES); do \
 	  echo "The tests with $$database:"; \
 	  PYTHONDONTWRITEBYTECODE= TEST_DATABASE=$$database $(BIN)/python -m pytest -n auto --dist loadgroup --durations=10 -m "$$marks" $(TESTS); \
 	  code=$$?; [ $$code -eq 0 ] || { [ "$$marks" ] && [ $$code -eq 5 ]; } || exit 1; \
