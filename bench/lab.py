@@ -48,7 +48,6 @@ from tests.harness.site import PASSWORD, LabSite  # noqa: E402
 # A forked process imports this file first, and with it the settings of another database.
 preloaded.CAN_FORK = False
 
-PAGE = ROOT / "docs" / "guides" / "when-async-helps.md"
 IMAGES = ROOT / "docs" / "images" / "lab"
 # Seconds before a click in which the server has nothing else to do: a little more than the lab
 # takes as idle (`lab.stage.record.BEFORE`).
