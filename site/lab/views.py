@@ -235,6 +235,7 @@ def _noted(request: HttpRequest, runs: QuerySet[Run], names: set[str]) -> HttpRe
         return HttpResponse("Send a figure that the lab knows, in milliseconds.", status=400)
     with transaction.atomic():  # TTFB and LCP may come at the same time
         for run in runs.select_for_update()[:1]:
-            run.browser[name] = round(value, 1)
+            # Reports may overtake each other. Of one run, a later figure is never less.
+            run.browser[name] = max(round(value, 1), run.browser.get(name, 0))
             run.save(update_fields=["browser"])
     return HttpResponse(status=204)

@@ -107,14 +107,21 @@ def test_the_browser_reports_all_its_figures(lab: Page, lab_site: LabSite) -> No
 
 
 def test_a_click_on_a_busy_script_is_seen_by_inp(lab: Page, lab_site: LabSite) -> None:
-    found = run(lab, lab_site, "click", "script")
-    assert found["server"] == "WSGI"
-    address = f"{lab_site.url}/lab/runs/{found['id']}/"
-    # The browser may first report how long the press took, and then the click that followed.
-    eventually(
-        lambda: lab.request.get(address).json()["browser"].get("INP", 0) >= 400,
-        "INP has the time of the script",
-    )
+    found: list[dict[str, Any]] = []
+
+    def reported() -> bool:
+        """Whether INP of any run so far has the time of the script.
+
+        The browser may first report how long the press took, and then the click that followed; on
+        a machine that is busy with other tests, it may leave the page before it reports the click.
+        """
+        found.append(run(lab, lab_site, "click", "script"))
+        addresses = [f"{lab_site.url}/lab/runs/{each['id']}/" for each in found]
+        figures = [lab.request.get(address).json()["browser"] for address in addresses]
+        return any(each.get("INP", 0) >= 400 for each in figures)
+
+    eventually(reported, "INP has the time of the script", timeout=120)
+    assert found[0]["server"] == "WSGI"
 
 
 def test_who_presses_while_a_run_goes_on_is_told_so(lab: Page, lab_site: LabSite) -> None:

@@ -202,6 +202,15 @@ def test_the_browser_reports_its_figures(client: Client) -> None:
     assert run.browser == {"TTFB": 12.3, "LCP": 50.0, "INP": 24.0}
 
 
+def test_a_report_that_was_overtaken_by_a_later_one_does_not_replace_it(client: Client) -> None:
+    run = over("click", "script")
+    address = f"/lab/visit/{signing.dumps(run.visit, salt=VISIT_SALT)}/"
+    for value in (408, 16):
+        assert send(client, address, {"name": "INP", "value": value}) == 204
+    run.refresh_from_db()
+    assert run.browser == {"INP": 408.0}
+
+
 @pytest.mark.parametrize(
     "told",
     [
