@@ -240,6 +240,8 @@ LAB = env.bool("LAB", default=False)
 LAB_WSGI_URL = env.str("LAB_WSGI_URL", default="")
 # How much slow work the lab does: 1 for about a second.
 LAB_SCALE = env.float("LAB_SCALE", default=1.0)
+# How many others ask for a small page at a time, while somebody does slow work.
+LAB_OTHERS = max(1, env.int("LAB_OTHERS", default=20))
 if DEBUG or LAB:
     INSTALLED_APPS.append("lab")
 

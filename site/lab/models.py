@@ -21,7 +21,7 @@ class Stage(models.Model):
 
     Attributes:
         owner: a random text of the process that wrote this row.
-        site_url: of the ASGI server, as the twenty others ask it.
+        site_url: of the ASGI server, as the others ask it.
         wsgi_url: of the lab's WSGI server; "" while the servers do not run.
         api_url: of the slow service.
         smtp_port: of the slow mail server, on this host.

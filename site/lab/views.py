@@ -65,6 +65,7 @@ def index(request: HttpRequest) -> HttpResponseBase:
         "report_to": reverse("lab_visit", args=[signing.dumps(visit, salt=VISIT_SALT)]),
         "visit": visit,
         "enough": ENOUGH_RUNS,
+        "others": settings.LAB_OTHERS,
         "wsgi": wsgi,
     }
     response = render(request, "lab/index.html", context)

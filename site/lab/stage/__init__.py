@@ -1,1 +1,1 @@
-"""What ``manage.py lab`` sets up: slow servers, a WSGI server, a worker, and twenty visitors."""
+"""What ``manage.py lab`` sets up: slow servers, a WSGI server, a worker, and other visitors."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,6 +25,10 @@ from lab.stage.processes import Processes
 LOOK_EVERY, IDLE_EVERY, BEAT_EVERY = 0.05, 0.25, 1.0  # seconds
 # Seconds after which the servers of the lab end, if nobody looks at it any more.
 REST = 600.0
+NOBODY_ANSWERED = (
+    "None of the others got an answer: this machine is too busy for a measurement. End what else "
+    "it does, and press the button again."
+)
 # What a stage says of where its servers are.
 ADDRESSES = ("wsgi_url", "api_url", "smtp_port", "folder")
 
@@ -124,8 +128,18 @@ class Keeper:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             if run := self._looked.run:
                 others.ask(run.server)
-            elif self._looked.watched:  # before a run nobody knows on which server it will be
-                others.ask(next(turns))
+            elif self._looked.watched:
+                self._ask_before_a_run(others, turns)
+
+    @staticmethod
+    def _ask_before_a_run(others: Others, turns: Iterator[str]) -> None:
+        """Let the others ask each server in turn: nobody knows on which one the run will be.
+
+        If the machine is too slow to have answered them although it has nothing else to do, they
+        wait, for it would never have time for a run.
+        """
+        if others.all_answered():
+            others.ask(next(turns))
 
     async def _beat(self, others: Others | None = None) -> None:
         """Say that the lab lives, and what the others have just seen."""
@@ -193,6 +207,8 @@ class Keeper:
             done.timestamp(),
         )
         problems = []
+        if not samples["during"]:
+            problems.append(NOBODY_ANSWERED)
         if samples["failed"]:
             problems.append(f"{samples['failed']} of the others got no answer, or an error.")
         if failed := await _outcomes(run).exclude(state=Outcome.State.SUCCEEDED).acount():

@@ -1,9 +1,10 @@
-"""Twenty others who ask the same server for a small page, while somebody does slow work there.
+"""Others who ask the same server for a small page, while somebody does slow work there.
 
-All twenty ask at the same moment, four times a second, whether or not the last answers have come.
-So a server that stalls for a second is asked eighty times meanwhile, and each of these waits is
-counted. If each of the twenty waited for an answer before asking again, a stall would be counted
-twenty times only, however long it is ("coordinated omission", described by Gil Tene).
+Twenty of them, unless the settings say another number, ask at the same moment, four times a second.
+During a run they do so whether or not the last answers have come: a server that stalls for a second
+is asked eighty times meanwhile, and each of these waits is counted. If each of the twenty waited
+for an answer before asking again, a stall would be counted twenty times only, however long it is
+("coordinated omission", described by Gil Tene).
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from collections import deque
 from typing import NamedTuple
 
 import httpx
+from django.conf import settings
 
 from lab.stage.asking import Asker, Failed
 
-AT_A_TIME = 20
+AT_A_TIME: int = settings.LAB_OTHERS
 EVERY = 0.25  # seconds
 # So many connections may wait. A request more is not sent, and has failed.
 MOST_WAITING = 400
@@ -62,7 +64,7 @@ class Others:
         self._headers = headers
 
     def ask(self, server: str) -> None:
-        """Let all twenty ask a server, now."""
+        """Let all of them ask a server, now."""
         now = time.time()
         for _ in range(AT_A_TIME):
             if len(self._waiting) < MOST_WAITING:
@@ -93,6 +95,9 @@ class Others:
         return not any(
             asked.server == server and asked.at <= moment for asked in self._waiting.values()
         )
+
+    def all_answered(self) -> bool:
+        return not self._waiting
 
     async def _ask(self, server: str) -> None:
         at, begin = time.time(), time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from datetime import timedelta
 from typing import Any
 
@@ -45,8 +46,15 @@ def nobody() -> Others:
     return Others({"ASGI": "http://127.0.0.1:1", "WSGI": "http://127.0.0.1:1"}, "/lab/light/", {})
 
 
+def served(run: Run) -> Others:
+    """The others, of whom one was served during the run."""
+    others = nobody()
+    others.seen.append(Seen(run.started_at.timestamp() + 0.5, 7.0, run.server))
+    return others
+
+
 def follow(run: Run, others: Others | None = None) -> Run:
-    async_to_sync(Keeper(set_up())._follow)(run, others or nobody())
+    async_to_sync(Keeper(set_up())._follow)(run, others or served(run))
     run.refresh_from_db()
     return run
 
@@ -83,10 +91,28 @@ def test_a_task_that_failed_has_not_done_its_work(state: str) -> None:
 
 
 def test_others_without_an_answer_are_a_problem() -> None:
-    others, run = nobody(), started()
+    run = started()
+    others = served(run)
     run.done_at = run.answered_at
     others.failed.append(Seen(run.started_at.timestamp() + 0.5, 1.0, "WSGI"))
     assert follow(run, others).problem == "1 of the others got no answer, or an error."
+
+
+def test_a_run_of_which_the_others_saw_nothing_is_a_problem() -> None:
+    run = started()
+    run.done_at = run.answered_at
+    assert follow(run, nobody()).problem.startswith("None of the others got an answer:")
+
+
+def test_before_a_run_nobody_asks_again_who_has_no_answer_yet() -> None:
+    async def in_a_loop() -> None:
+        others = nobody()
+        for _ in range(3):
+            Keeper._ask_before_a_run(others, itertools.repeat("ASGI"))
+        assert len(others._waiting) == others_module.AT_A_TIME
+        others.close()
+
+    async_to_sync(in_a_loop)()
 
 
 def test_a_run_waits_for_those_who_have_no_answer_yet() -> None:
@@ -101,7 +127,7 @@ def test_companions_who_are_refused_are_a_problem() -> None:
     keeper = Keeper(set_up())
 
     async def in_a_loop(run: Run) -> None:
-        others = nobody()
+        others = served(run)
         await keeper._follow(run, others)
         assert keeper._companions
         await asyncio.wait({keeper._companions})

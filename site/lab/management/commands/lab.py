@@ -36,8 +36,8 @@ PAUSE = 1.0
 class Command(BaseCommand):
     help = (
         "Set up what the pages of /lab/ measure with, as soon as somebody opens them: a slow "
-        "service, a slow mail server, a WSGI server with a few threads, a worker, and twenty "
-        "others who ask the site for a small page. The site itself must run. Ctrl-C ends all of it."
+        "service, a slow mail server, a WSGI server with a few threads, a worker, and others "
+        "who ask the site for a small page. The site itself must run. Ctrl-C ends all of it."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
