@@ -97,6 +97,7 @@ class Others:
         )
 
     def all_answered(self) -> bool:
+        """Whether nobody waits for an answer, of whichever server."""
         return not self._waiting
 
     async def _ask(self, server: str) -> None:

@@ -36,6 +36,13 @@ def test_every_way_has_a_button_and_its_own_code(staff: Client) -> None:
     assert "disabled" not in page
 
 
+def test_the_page_says_how_many_others_ask(staff: Client, settings: Any) -> None:
+    set_up()
+    settings.LAB_OTHERS = 7
+    page = re.sub(r"\s+", " ", staff.get("/lab/").text)
+    assert "Meanwhile 7 others ask the same server" in page
+
+
 def test_sync_ways_lead_to_the_wsgi_server_and_async_ones_stay(staff: Client) -> None:
     stage = set_up()
     answer = staff.get("/lab/", headers={"host": "127.0.0.1"})
