@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
 
 from bgtasks.models import Task, Worker
+from bgtasks.operations.times import at
 from bgtasks.operations.unserved import LEASE
 from bgtasks.queue import database as db
 
@@ -125,10 +126,5 @@ def _member(
 
 
 def _child(told: Mapping[str, Any], names: Mapping[int, str]) -> Child:
-    runs = [RunningTask(pk, names.get(pk, ""), _at(since)) for pk, since in told["runs"]]
-    return Child(told["pid"], told["memory"], _at(told["since"]), told["running"], runs)
-
-
-def _at(seconds: float) -> datetime:
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return moment if timezone.is_aware(timezone.now()) else timezone.make_naive(moment)
+    runs = [RunningTask(pk, names.get(pk, ""), at(since)) for pk, since in told["runs"]]
+    return Child(told["pid"], told["memory"], at(told["since"]), told["running"], runs)

@@ -6,6 +6,8 @@ import atexit
 import math
 import os
 import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from django.db import DatabaseError, InterfaceError, connections
 
@@ -22,6 +24,7 @@ from bgtasks.supervisor.revocations import CHECK_EVERY, Revocations
 from bgtasks.worker.lane import slots_for
 from bgtasks.worker.options import Options
 from bgtasks.worker.shared_state import Marks, running
+from bgtasks.worker.trouble import Trouble
 from bgtasks.worker.wakeup import WakeUp
 from bgtasks.worker.worker import Worker
 
@@ -37,23 +40,50 @@ def cannot_fork() -> str:
     return cannot_share()
 
 
+class Runnable(Protocol):
+    """What a worker without children runs; see `bgtasks.worker.worker.Worker`."""
+
+    def run(self) -> object: ...
+    def stop(self, *_: object) -> None: ...
+    def poke(self) -> None: ...
+    def close(self) -> None: ...
+
+    def troubles(self) -> Sequence[Trouble]:
+        """What keeps it from its work; another thread asks."""
+
+
 class InProcess:
     """A worker without children. A thread of the same process renews its lease.
 
     So a task that holds the interpreter's lock for longer than the lease loses its row.
+
+    Args:
+        make: makes what it runs, if that is no `Worker`, from the worker's name.
+
+    Attributes:
+        lost: whether it has ended because others have declared it dead.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, make: Callable[[str], Runnable] | None = None) -> None:
         self._options = options
+        self._make = make or self._make_worker
+        self._advice = "" if make else " Start it again."
         self._marks = Marks(slots_for(options))
         itself = status.Itself(os.getpid(), self._marks, elapsed())
-        self._lease = Lease(options, lambda: status.of(self._stopping, [itself]))
+        self._lease = Lease(options, lambda: status.of(self._stopping, [itself], self._troubles()))
         self._revocations = Revocations()
-        self._worker: Worker | None = None
+        self._worker: Runnable | None = None
+        self.lost = False
         self._stopping = self._has_said = False
         self._wakeup: WakeUp | None = None  # while it waits for the database
         self._kept = threading.Event()
         self._ended = threading.Event()
+
+    def _troubles(self) -> Sequence[Trouble]:
+        return self._worker.troubles() if self._worker else ()
+
+    def _make_worker(self, name: str) -> Worker:
+        return Worker(Claimant(name, 1), self._marks, self._options)
 
     def stop(self, *_: object) -> None:
         """Start no more rows, and end. Safe in a signal handler, and before `run`."""
@@ -90,7 +120,7 @@ class InProcess:
         # Django's reloader exits the process while tasks run. Their rows are handed back then.
         atexit.register(self._give_back)
         self._lease.tell()
-        worker = self._worker = Worker(Claimant(self._lease.name, 1), self._marks, self._options)
+        worker = self._worker = self._make(self._lease.name)
         if self._stopping:
             worker.stop()
         beats = threading.Thread(target=self._beat, name="bgtasks-lease", daemon=True)
@@ -125,7 +155,8 @@ class InProcess:
                 self._revoke()
                 self._say_what_still_runs()
         except LeaseLost as error:
-            logger.error("%s Start it again.", error)
+            logger.error("%s%s", error, self._advice)
+            self.lost = True
             self.stop()
         finally:
             connections.close_all()

@@ -40,13 +40,17 @@ class Lease:
 
     Args:
         describe: returns what the worker does, for its heartbeats.
+        chores: whether it does what every worker does for all; see the module.
 
     Attributes:
         name: the worker's name, with which its claims begin.
     """
 
-    def __init__(self, options: Options, describe: Describe = lambda: None) -> None:
+    def __init__(
+        self, options: Options, describe: Describe = lambda: None, chores: bool = True
+    ) -> None:
         self._options = options
+        self._chores = chores
         self._describe = describe
         self._length = conf.lease()
         self._beat_every = self._length / 3
@@ -210,6 +214,8 @@ class Lease:
         workers.limit_waits(self._beat_every / 2)
 
     def _due_in(self) -> float:
+        if not self._chores:
+            return self._beat_at - elapsed()
         due = min(self._beat_at, self._ids_at, self._look_at, self._sweep_at, self._prune_at)
         return min(due - elapsed(), self._cron.due_in())
 
@@ -233,6 +239,8 @@ class Lease:
     def _do_what_is_due(self) -> None:
         self.limit_waits()
         self.pulse()
+        if not self._chores:
+            return
         if self._cron.due_in() <= 0:
             for enqueued in self._cron.run_in_steps():
                 self._rows_to_run |= enqueued

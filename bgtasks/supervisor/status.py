@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from bgtasks.clock import elapsed
 from bgtasks.worker.shared_state import Marks, running
+from bgtasks.worker.trouble import Trouble
 
 # Of how many runs of one process a heartbeat tells: of those that have run longest.
 RUNS = 20
@@ -27,9 +28,12 @@ class Running(Protocol):
         started: since when it lives, by `bgtasks.clock.elapsed`.
     """
 
-    pid: int
-    marks: Marks
-    started: float
+    @property
+    def pid(self) -> int: ...
+    @property
+    def marks(self) -> Marks: ...
+    @property
+    def started(self) -> float: ...
 
 
 @dataclass
@@ -41,22 +45,28 @@ class Itself:
     started: float
 
 
-def of(stopping: bool, children: Iterable[Running]) -> Status:
+def of(stopping: bool, children: Iterable[Running], troubles: Sequence[Trouble] = ()) -> Status:
     """What a worker does.
 
     Args:
         stopping: whether it was asked to end.
         children: its processes that run tasks.
+        troubles: what keeps it from its work.
 
     Returns:
         A dict to be written as JSON. Memory is in bytes, and None where this system does not tell;
         times are in seconds since 1970.
     """
-    return {
+    told: Status = {
         "stopping": stopping,
         "memory": _memory(os.getpid()),
         "children": [_child(child) for child in children],
     }
+    if troubles:
+        told["troubles"] = [
+            [_at(elapsed() - each.seconds), each.reason, each.remedy] for each in troubles
+        ]
+    return told
 
 
 def _child(child: Running) -> Status:

@@ -11,10 +11,9 @@ from bgtasks.queue.claims import Claimant
 from bgtasks.queue.frontier import REST, Frontier
 from bgtasks.queue.notify import DEBOUNCE
 from bgtasks.tasks import registry
-from bgtasks.worker.handing_back import HandingBack
 from bgtasks.worker.options import Options
 from bgtasks.worker.pacing import Pace
-from bgtasks.worker.workload import Workload
+from bgtasks.worker.parts import HandingBack, Work
 
 # A process that enqueues sends no notification if it has sent one within the last `DEBOUNCE`
 # seconds. So a worker that was woken polls every `POLL_SOON` seconds for as long as that, and then
@@ -57,7 +56,7 @@ class Claiming:
         self,
         claimant: Claimant,
         options: Options,
-        work: Workload,
+        work: Work,
         pace: Pace,
         handing_back: HandingBack,
     ) -> None:

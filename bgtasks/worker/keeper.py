@@ -16,11 +16,9 @@ from bgtasks.logs import get_logger
 from bgtasks.queue.counters import Counts
 from bgtasks.queue.listen import Listener, listener
 from bgtasks.worker.claiming import Claiming
-from bgtasks.worker.handing_back import HandingBack
 from bgtasks.worker.options import Options
-from bgtasks.worker.recording import Recording
+from bgtasks.worker.parts import HandingBack, Recording, Work
 from bgtasks.worker.wakeup import WakeUp
-from bgtasks.worker.workload import Workload
 
 logger = get_logger(__name__)
 
@@ -40,7 +38,7 @@ class Keeper:
     def __init__(
         self,
         options: Options,
-        work: Workload,
+        work: Work,
         claiming: Claiming,
         recording: Recording,
         handing_back: HandingBack,

@@ -180,5 +180,10 @@ def running(marks: Marks) -> dict[int, float]:
     return {row_id: began for row_id, began, *_ in taken if began != math.inf}
 
 
+def has_room(marks: Marks) -> bool:
+    """Whether a further row can be begun."""
+    return bool(marks._free)
+
+
 def _taken(slots: Iterator[_Slot]) -> Iterator[_Slot]:
     return (slot for slot in slots if slot[1])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bgtasks.logs import get_logger
 from bgtasks.queue import receivers
@@ -28,6 +28,7 @@ from bgtasks.worker.recorder import Recorder
 from bgtasks.worker.recording import Recording
 from bgtasks.worker.runner import Runner
 from bgtasks.worker.shared_state import Marks
+from bgtasks.worker.trouble import Trouble
 from bgtasks.worker.wakeup import WakeUp
 from bgtasks.worker.workload import Workload
 
@@ -123,6 +124,10 @@ class Worker:
         A child process need not call it: it exits.
         """
         self._wakeup.close()
+
+    def troubles(self) -> Sequence[Trouble]:
+        """None that are its own; see `bgtasks.supervisor.in_process.Runnable`."""
+        return ()
 
     def _keep(self) -> None:
         """The keeper's loop: record endings, claim rows for the runners, and rest."""
