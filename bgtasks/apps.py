@@ -57,10 +57,12 @@ class BgtasksConfig(AppConfig):
 
     def ready(self) -> None:
         from bgtasks import checks
+        from bgtasks.engines import setting
         from bgtasks.tasks import registry
 
         registry.add_modules(*OWN_TASKS)
         checks.register_all()
+        setting.prepare()
         pre_migrate.connect(_drop_constraints, sender=self)
         post_migrate.connect(_restore_fields, sender=self)
         post_migrate.connect(_restore_tables, sender=self)

@@ -7,6 +7,7 @@ The settings of upstream, django-background-tasks, keep their names and meaning.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -118,6 +119,12 @@ def traces() -> bool:
 
 
 setting_changed.connect(lambda **_: traces.cache_clear(), weak=False)
+
+
+def engine() -> Mapping[str, Any] | None:
+    """Who runs the rows, if it is not the project's own workers, and with which options."""
+    given = getattr(settings, "BGTASKS_ENGINE", None)
+    return {"ENGINE": given} if given and isinstance(given, str) else given or None
 
 
 def metrics_token() -> str:

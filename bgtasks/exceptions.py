@@ -284,6 +284,10 @@ def seconds(value: float | timedelta, option: str = "") -> timedelta:
     return span
 
 
+class InvalidEngine(BgtasksError):
+    """The setting `BGTASKS_ENGINE` names no engine that can be used."""
+
+
 class MailError(BgtasksError):
     """The base of all errors about mails that go through the queue."""
 

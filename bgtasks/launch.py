@@ -12,6 +12,8 @@ from django.db import DatabaseError, connections
 from django.utils import autoreload
 
 from bgtasks import checks
+from bgtasks.engines import setting
+from bgtasks.engines.relay import Relays
 from bgtasks.exceptions import GreenThreads, NotMigrated, TaskModuleError
 from bgtasks.logs import get_logger
 from bgtasks.queue.database import alias, columns_of, connection
@@ -65,6 +67,13 @@ def _run(options: Options, fork: bool) -> None:
         note = logger.warning if one_by_one.custom_runner() else logger.debug
         note("Running one task after another in this process: %s.", reason)
         _run_here(one_by_one.OneByOne(options))
+        return
+    if engine := setting.engine():
+        logger.info(
+            "Sending the rows that are due to %s, whose workers run them.",
+            engine.name,
+        )
+        _run_here(Relays(engine, options))
         return
     for warning in checks.connections_suffice(databases=[alias()], options=options):
         logger.warning("%s %s", warning.msg, warning.hint)
@@ -151,7 +160,7 @@ def _missing() -> str:
     return ""
 
 
-def _run_here(runner: one_by_one.OneByOne | in_process.InProcess) -> None:
+def _run_here(runner: one_by_one.OneByOne | in_process.InProcess | Relays) -> None:
     """Run in this process. SIGTERM, SIGINT and SIGTSTP stop it after the task that runs.
 
     In another thread than the main one, Python allows no signal handlers.

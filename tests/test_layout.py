@@ -16,8 +16,9 @@ pytestmark = pytest.mark.any_database
 
 ROOT = Path(__file__).parents[1]
 ALLOWED = {
-    "bgtasks": {"bgtasks", "background_task", "django", "asgiref", "cronsim", "cryptography",
-                "django_tasks", "opentelemetry", "prometheus_client", "pytest", "rich"},
+    "bgtasks": {"bgtasks", "background_task", "django", "asgiref", "celery", "cronsim",
+                "cryptography", "django_q", "django_tasks", "kombu", "opentelemetry",
+                "prometheus_client", "pytest", "rich"},
     "signup": {"bgtasks", "django", "django_ratelimit", "asgiref", "PIL",
                "xlsxwriter", "signup"},
     "site/lab": {"bgtasks", "config", "django", "csp", "asgiref", "PIL", "xlsxwriter", "httpx",

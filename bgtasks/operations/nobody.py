@@ -8,7 +8,7 @@ from django.db import transaction
 from bgtasks import conf
 from bgtasks.clock import elapsed
 from bgtasks.logs import get_logger
-from bgtasks.operations.unserved import COMMAND, living
+from bgtasks.operations.unserved import COMMAND, serving
 from bgtasks.queue import database as db
 
 logger = get_logger(__name__)
@@ -32,7 +32,7 @@ def warn_on_commit(name: str) -> None:
     _looked_at = elapsed()
 
     def look() -> None:
-        if not living():
+        if not serving():
             logger.warning("Task %s is enqueued, and no worker runs. Start `%s`.", name, COMMAND)
 
     transaction.on_commit(look, using=db.alias(), robust=True)

@@ -14,6 +14,7 @@ from bgtasks.models import PausedQueue
 from bgtasks.operations import statistics
 from bgtasks.queue import database as db
 from bgtasks.queue import pauses
+from bgtasks.queue.deliveries import IS_RUNNING
 from bgtasks.queue.indexes import FREE
 
 # How many rows are counted at most.
@@ -196,7 +197,7 @@ def _each(queues: Iterable[str], name: str, now: Any) -> dict[Key, Depth]:
 def _running(name: str) -> dict[Key, Count]:
     sql = (
         f"SELECT COALESCE(queue, ''), name, COUNT(*) FROM (SELECT queue, {name} AS name "
-        f"FROM {db.TASKS} WHERE locked_by IS NOT NULL LIMIT {MOST}) AS held GROUP BY 1, 2"
+        f"FROM {db.TASKS} WHERE {IS_RUNNING} LIMIT {MOST}) AS held GROUP BY 1, 2"
     )
     found = db.fetch(sql)
     partial = sum(count for *_, count in found) >= MOST

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from bgtasks.queue.deliveries import IS_RUNNING
+
 
 class State(StrEnum):
     """Where a task stands.
@@ -26,7 +28,8 @@ QUEUED = tuple(state for state in State if state not in ENDED)
 
 # SQL for the state of a row of the task table. Its one parameter is the present.
 OF_QUEUED = (
-    f"CASE WHEN locked_by IS NOT NULL THEN '{State.RUNNING}' "
-    f"WHEN attempts > 0 THEN '{State.RETRYING}' "
+    f"CASE WHEN {IS_RUNNING} THEN '{State.RUNNING}' "
+    # The claim of a relay has counted an attempt that has not begun.
+    f"WHEN attempts > CASE WHEN locked_by IS NULL THEN 0 ELSE 1 END THEN '{State.RETRYING}' "
     f"WHEN run_at > %s THEN '{State.SCHEDULED}' ELSE '{State.WAITING}' END"
 )

@@ -1,4 +1,4 @@
-"""Rows that wait for nobody: no worker lives, or none serves their queue, or none knows the task.
+"""Rows that wait for nobody: no worker lives, none serves their queue, or none knows the task.
 
 That is the commonest mistake with a queue, so it is said wherever somebody may see it.
 """
@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 from bgtasks.models import Worker
+from bgtasks.operations.times import at
 from bgtasks.queue import database as db
 from bgtasks.queue import workers
 from bgtasks.queue.indexes import FREE
@@ -55,14 +56,15 @@ def unserved(patience: float = PATIENCE) -> list[Unserved]:
     Args:
         patience: seconds for which a row must have been due.
     """
+    there = serving()
+    troubles = [trouble for worker in there for trouble in _troubles(worker)]
     due = _due(timezone.now() - timedelta(seconds=patience))
     if not due:
-        return []
-    there = living()
+        return troubles  # what was sent to a fleet is not due any more
     if not there:
         first = min(since for _, _, since in due)
         return [Unserved("", (), first, "Tasks wait, and no worker runs.", f"Start `{COMMAND}`.")]
-    return [*_queues(due, there), *_names(due, there)]
+    return [*_queues(due, there), *_names(due, there), *troubles]
 
 
 def _due(before: datetime) -> list[tuple[str, str, datetime]]:
@@ -83,7 +85,19 @@ def _due(before: datetime) -> list[tuple[str, str, datetime]]:
 def living() -> list[Worker]:
     """The workers whose lease has not run out."""
     names = [peer.name for peer in workers.peers("", LEASE) if peer.left is None or peer.left > 0]
-    return list(Worker.objects.using(db.alias()).filter(pk__in=names).only("queues", "names"))
+    rows = Worker.objects.using(db.alias()).filter(pk__in=names)
+    return list(rows.only("queues", "names", "status"))
+
+
+def serving() -> list[Worker]:
+    """The living workers that claim rows. Those of a fleet only run what a worker has sent them."""
+    return [each for each in living() if "fleet" not in (each.status or {})]
+
+
+def _troubles(worker: Worker) -> Iterator[Unserved]:
+    """What a worker says that keeps it from its work."""
+    for since, reason, remedy in (worker.status or {}).get("troubles", []):
+        yield Unserved("", (), at(since), reason, remedy)
 
 
 def _queues(

@@ -27,7 +27,7 @@ UNKNOWN_AMONG = 10_000
 
 @dataclass(frozen=True)
 class Claimant:
-    """The child process of a worker, in whose name rows are claimed.
+    """The child process of a worker, or a relay, in whose name rows are claimed.
 
     A claim, the row's ``locked_by``, is ``<worker>.<child>-<number>``. No two claims of a child
     have the same number: so a child that lost a row and claimed it again does not take the new
@@ -35,7 +35,7 @@ class Claimant:
     """
 
     worker: str
-    child: int
+    child: int | str
 
     @property
     def prefix(self) -> str:

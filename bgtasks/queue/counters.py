@@ -85,6 +85,11 @@ class Counts:
             counted = self._counted[key] = [0] * len(COUNTED)
         return counted
 
+    @property
+    def waiting(self) -> bool:
+        """Whether anything is counted that is not written."""
+        return bool(self._counted)
+
     def flush_if_due(self) -> None:
         """Add to the table what was counted, every `FLUSH_EVERY` seconds."""
         if self._counted and elapsed() >= self._flush_at:

@@ -16,6 +16,7 @@ from bgtasks.exceptions import UnreadableResult
 from bgtasks.models import CompletedTask, Outcome, Revocation
 from bgtasks.queue import claims, progress, pruning
 from bgtasks.queue import database as db
+from bgtasks.queue.deliveries import IS_RUNNING, is_published
 from bgtasks.queue.ending import Ending
 from bgtasks.queue.finish import record_alone
 from bgtasks.serialize import codec
@@ -69,7 +70,7 @@ def find(id_: int | str) -> State | None:
     rows = db.fetch(
         "SELECT state, attempts, false, result, exception, completed_id "
         f"FROM {db.OUTCOMES} WHERE task_id = %s AND {db.is_current()} UNION ALL "
-        "SELECT NULL, attempts, locked_by IS NOT NULL, NULL, NULL, NULL "
+        f"SELECT NULL, attempts, {IS_RUNNING}, NULL, NULL, NULL "
         f"FROM {db.TASKS} WHERE id = %s AND failed_at IS NULL",
         [task_id, task_id],
     )
@@ -161,11 +162,12 @@ def revoke(task_id: int, terminate: bool) -> bool:
         if row is None:
             return False
         progress.keep(row.pk, REVOKER)
-        taken = claims.take_over(row, REVOKER, row.locked_by if terminate else None)
+        waits = is_published(row.locked_by)
+        taken = claims.take_over(row, REVOKER, row.locked_by if terminate or waits else None)
         if taken is None:  # what `keep` has written must go
             transaction.set_rollback(True, using=db.alias())
             return False
-        if taken:
+        if taken and not waits:
             _ask_to_end(task_id, taken)
         return record_alone(Ending(row, cancelled=True, error="Cancelled: it was revoked"))
 

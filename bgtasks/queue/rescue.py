@@ -15,6 +15,7 @@ from bgtasks.queue import attempts, claims, workers
 from bgtasks.queue import database as db
 from bgtasks.queue.claims import LOST
 from bgtasks.queue.counters import Counts
+from bgtasks.queue.deliveries import is_published
 from bgtasks.queue.ending import Ending, stopped_run
 from bgtasks.queue.finish import record_alone
 from bgtasks.serialize import remote_errors
@@ -91,7 +92,7 @@ def rescue_in_steps(
             back.
     """
     rows = [row for row in held(prefix) if (row.pk, row.locked_by) not in _given_up]
-    started = [row for row in rows if begun is None or row.pk in begun]
+    started = [row for row in rows if _had_begun(row, begun)]
     in_the_way: OperationalError | None = None
     counts = Counts(prefix.partition(".")[0])
     for row in started:
@@ -109,11 +110,17 @@ def rescue_in_steps(
             in_the_way = error
         yield 1
     if len(started) < len(rows):
-        claims.release([row for row in rows if row.pk not in (begun or ())])
+        claims.release([row for row in rows if not _had_begun(row, begun)])
         yield len(rows) - len(started)
     counts.flush()
     if in_the_way:
         raise in_the_way
+
+
+def _had_begun(row: Task, begun: Collection[int] | None) -> bool:
+    if begun is None:
+        return not is_published(row.locked_by)
+    return row.pk in begun
 
 
 # The ids and claims of rows whose endings cannot be recorded. They stay locked: if they were handed
@@ -183,7 +190,7 @@ def rescue_worker(peer: workers.Peer, gone: bool = False) -> Iterator[int] | Non
     return rescue_in_steps(f"{peer.name}.", f"{peer} {how}")
 
 
-def release_strays(worker: str, children: Collection[int]) -> int:
+def release_strays(worker: str, children: Collection[int | str]) -> int:
     """Hand back the rows that dead children claimed after their rows had been rescued.
 
     If a child is killed while it claims, the database may carry out the claim later, when the

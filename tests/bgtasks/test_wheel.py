@@ -143,6 +143,7 @@ def test_the_wheel_says_what_it_is_and_what_it_needs(wheel: Path) -> None:
     assert told["Requires-Python"] == ">=3.11"
     needed = {line.replace(" ", "").lower() for line in told.get_all("Requires-Dist", [])}
     assert needed == {
+        "celery<6,>=5.5;extra=='celery'",
         "cronsim<3,>=2.7",
         "cryptography>=45;extra=='mail'",
         "django-background-tasks==1.2.8",
