@@ -15,20 +15,26 @@ export PORT
 LOCAL := BGTASKS_GRACE=4 HOST=127.0.0.1 SITE_URL=http://127.0.0.1:$(PORT) PATH="$(abspath $(BIN)):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all lint types checks map chaos defects wheel bench bench-web bench-recovery bench-operators lab vendor clean
+.PHONY: help run run-celery test test-all lint types checks map chaos defects wheel bench bench-web bench-recovery bench-operators lab vendor clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+# What honcho starts, of the lines of the Procfile.
+PROCESSES := web worker lab
 
 run: $(VENV)/.run .env ## start the site and its worker on http://127.0.0.1:8000 (or PORT=...)
 	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT)))' 2>/dev/null || \
 	  { echo "Port $(PORT) is taken. Try another: make run PORT=$$(($(PORT) + 1))"; exit 1; }
 	@$(BIN)/python manage.py migrate --verbosity 0
 	@$(LOCAL) $(BIN)/python manage.py devadmin
-	@(trap "" HUP; $(LOCAL) exec $(BIN)/honcho start web worker lab) & pid=$$!; \
+	@(trap "" HUP; $(LOCAL) exec $(BIN)/honcho start $(PROCESSES)) & pid=$$!; \
 	  trap : INT; trap "kill $$pid" HUP TERM; \
 	  while kill -0 $$pid 2>/dev/null; do wait $$pid; code=$$?; done; \
 	  case $$code in 129|130|143) ;; *) echo "A process ended by itself, and so the other was ended too. Its last lines are above, before \"stopped\"."; exit 1;; esac
+
+run-celery: $(VENV)/.celery ## the same with a Celery worker that runs the tasks; CELERY_BROKER_URL names the broker
+	@ENGINE=celery $(MAKE) --no-print-directory run PROCESSES="web worker celery"
 
 # Where an environment forbids to write bytecode, each of a thousand processes would compile all code.
 test: $(VENV)/.dev ## run every test that this machine can; REQUIRE_ALL=1 fails on a skip
@@ -119,6 +125,10 @@ $(VENV)/.run: requirements.txt | $(VENV)/.python
 $(VENV)/.dev: requirements.txt requirements-dev.txt | $(VENV)/.python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@ $(VENV)/.run
+
+$(VENV)/.celery: pyproject.toml | $(VENV)/.python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "celery[redis]>=5.5,<6"
+	@touch $@
 
 $(VENV)/.bench: bench/requirements.txt | $(VENV)/.dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt

@@ -228,6 +228,13 @@ LOGOUT_REDIRECT_URL = "home"
 
 # Seconds that running tasks have to finish when the worker is stopped.
 BGTASKS_GRACE = env.float("BGTASKS_GRACE", default=25.0)
+# With "celery", Celery's workers run the tasks, and `process_tasks` only sends them.
+ENGINE = env.str("ENGINE", default="")
+if ENGINE:
+    BGTASKS_ENGINE = {"ENGINE": ENGINE, "APP": "config.celery.app"}
+# The rest of what begins with CELERY_ is Celery's own.
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="amqp://guest:guest@127.0.0.1:5672//")
+CELERY_TASK_DEFAULT_QUEUE = env.str("CELERY_TASK_DEFAULT_QUEUE", default="celery")
 # What Prometheus sends to read /metrics. Staff can read them anyway.
 BGTASKS_METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 
