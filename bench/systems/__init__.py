@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.systems import limit, ours
+from bench.systems import celery_database, limit, ours
 from bench.systems.base import Drained, System
 from bench.systems.celery_rabbitmq import Celery
 from bench.systems.huey_sqlite import Huey
@@ -20,6 +20,8 @@ ALL: list[type[System]] = [
     ours.ListenedOnSQLite,
     Stock,
     Celery,
+    celery_database.WithResults,
+    celery_database.Engine,
     Procrastinate,
     Huey,
     VTasks,
