@@ -35,8 +35,8 @@ SET_UP_ONCE = {"site", "wheel"}
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Three processes for two cores: a good part of the time, a test waits for others."""
-    return (os.cpu_count() or 1) * 3 // 2
+    """Four processes for two cores: a good part of the time, a test waits for others."""
+    return (os.cpu_count() or 1) * 2
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:

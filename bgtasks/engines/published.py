@@ -9,7 +9,9 @@ from typing import Any
 
 from bgtasks.clock import elapsed
 from bgtasks.engines.base import Engine, Message, Unreachable
+from bgtasks.engines.sender import Sender
 from bgtasks.logs import get_logger
+from bgtasks.models import Task
 from bgtasks.queue import claims, deliveries
 from bgtasks.queue.claimed_row import ClaimedRow
 from bgtasks.queue.claims import Claimant
@@ -22,15 +24,14 @@ logger = get_logger(__name__)
 # number to the second, as long as it takes none.
 LOOK_SOON, LOOK_LATE = 0.05, 1.0
 # The seconds after which a row that nobody has taken over is published again double each time, so
-# often at most: the fleet may just have much to do.
-MOST_DOUBLINGS = 5
+# often at most: the fleet may just have much to do, and void messages pile up while it is off.
+MOST_DOUBLINGS = 7
 # Seconds until the broker is tried again: at first, and at most.
 FIRST_RETRY, LONGEST_RETRY = 1.0, 30.0
 # Seconds between two searches for rows whose claim had no answer, and after the database was away:
 # it may carry out a claim later.
 STRAYS, STRAYS_SOON = 60.0, 5.0
-# So many times that many seconds pass until operators are told that no rows are taken, or that a
-# message is not sent.
+# So many times that many seconds pass until operators are told that no rows are taken.
 PATIENCE = 2
 
 
@@ -70,6 +71,7 @@ class Published:
         self, engine: Engine, claimant: Claimant, bell: KeeperBell, drains: bool = False
     ) -> None:
         self._engine = engine
+        self._sender = Sender(engine)
         self._claimant = claimant
         self.bell = bell
         self._waiting: dict[int, Waiting] = {}
@@ -81,10 +83,8 @@ class Published:
         self._look_at, self._look_every = 0.0, LOOK_SOON
         self._retry, self._retry_at = FIRST_RETRY, 0.0
         self._unreachable = ""
-        # When the broker was last reached, when the fleet last took a row, and when a message began
-        # to be sent that is not sent yet: by `elapsed`.
+        # When the broker was last reached, and when the fleet last took a row: by `elapsed`.
         self._reached_at = self._taken_at = elapsed()
-        self._sending_since: float | None = None
         self._strays_at = elapsed() + STRAYS
         self._is_idle = False  # the fleet runs nothing, although rows wait for it
 
@@ -156,7 +156,8 @@ class Published:
         now = elapsed()
         if not (self._waiting or self._fleet_runs) or now < self._look_at:
             return
-        held = deliveries.held(self._claimant.prefix)
+        held, paused = deliveries.held(self._claimant.prefix)
+        self._recall(paused)
         self._note_taken(len(self._waiting) - len(held & self._waiting.keys()), now)
         self._waiting = {key: each for key, each in self._waiting.items() if key in held}
         if self._drains:
@@ -167,6 +168,13 @@ class Published:
                 each.times = min(each.times + 1, MOST_DOUBLINGS)
                 each.again_at = now + self._engine.again_after * 2**each.times
             logger.warning("Sent again, since their rows have not started: %d.", len(overdue))
+
+    def _recall(self, paused: list[Task]) -> None:
+        """Hand back rows whose queue was paused after they were published: they would not start."""
+        if paused:
+            claims.release(paused)
+            for row in paused:
+                self._waiting.pop(row.pk, None)
 
     def _follow_runs(self) -> None:
         """With ``--drain``, see whether the fleet still runs rows."""
@@ -185,7 +193,7 @@ class Published:
 
     def troubles(self) -> list[Trouble]:
         """What operators must know. This may be called from another thread."""
-        name, now, sending = self._engine.name, elapsed(), self._sending_since
+        name, now = self._engine.name, elapsed()
         found = []
         if self._unreachable:
             found.append(
@@ -193,14 +201,6 @@ class Published:
                     now - self._reached_at,
                     f"Tasks are not sent to {name}: {self._unreachable}",
                     "They wait in the database. Start the broker, or correct its URL or queues.",
-                )
-            )
-        elif sending is not None and now - sending > self._patience:
-            found.append(
-                Trouble(
-                    now - sending,
-                    f"Tasks are not sent to {name}: its broker is connected and takes nothing.",
-                    "Look at the broker: it may have no memory or no disk left.",
                 )
             )
         if self._is_idle and self._waiting:
@@ -217,8 +217,7 @@ class Published:
         if not messages:
             return True
         try:
-            self._sending_since = elapsed()
-            self._engine.publish(messages)
+            self._sender.publish(messages)
         except Unreachable as error:
             if not self._unreachable:
                 logger.warning(
@@ -230,8 +229,6 @@ class Published:
             self._retry_at = elapsed() + self._retry
             self._retry = min(2 * self._retry, LONGEST_RETRY)
             return False
-        finally:
-            self._sending_since = None
         if self._unreachable:
             logger.info("The broker of %s takes messages again.", self._engine.name)
         self._unreachable, self._retry, self._reached_at = "", FIRST_RETRY, elapsed()

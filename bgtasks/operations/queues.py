@@ -10,11 +10,12 @@ from typing import Any
 
 from django.utils import timezone
 
+from bgtasks import conf
 from bgtasks.models import PausedQueue
 from bgtasks.operations import statistics
 from bgtasks.queue import database as db
 from bgtasks.queue import pauses
-from bgtasks.queue.deliveries import IS_RUNNING
+from bgtasks.queue.deliveries import IS_PUBLISHED, IS_RUNNING
 from bgtasks.queue.indexes import FREE
 
 # How many rows are counted at most.
@@ -34,6 +35,9 @@ class Count:
     number: int = 0
     at_least: bool = False
 
+    def __add__(self, other: Count) -> Count:
+        return Count(self.number + other.number, self.at_least or other.at_least)
+
     def __str__(self) -> str:
         return f"{self.number:,}{'+' if self.at_least else ''}"
 
@@ -44,7 +48,7 @@ class QueueState:
 
     Attributes:
         name: "" for the tasks without a queue.
-        waiting: tasks that are due, and that no worker has.
+        waiting: tasks that are due, and that have not begun.
         scheduled: tasks that are not due yet.
         running: tasks that a worker has claimed.
         oldest: for how many seconds the first of those that wait has been due; None if none waits.
@@ -75,6 +79,14 @@ class Depth:
     waiting: Count = Count()
     scheduled: Count = Count()
     oldest: float | None = None
+
+    def __add__(self, other: Depth) -> Depth:
+        since = [age for age in (self.oldest, other.oldest) if age is not None]
+        return Depth(
+            self.waiting + other.waiting,
+            self.scheduled + other.scheduled,
+            max(since, default=None),
+        )
 
 
 # The name of a queue, and that of a task.
@@ -138,11 +150,23 @@ def _waiting(name: str) -> dict[Key, Depth]:
     among the first rows is known then.
     """
     now = db.moment(timezone.now())
-    sql = (
+    free = _free(name, now)
+    # What was sent to a fleet, and has not begun there, waits too.
+    sent = _depths(db.fetch(_first(name, IS_PUBLISHED), [now]), False) if conf.engine() else {}
+    return {key: free.get(key, Depth()) + sent.get(key, Depth()) for key in {**free, **sent}}
+
+
+def _first(name: str, where: str, order: str = f"LIMIT {MOST}") -> str:
+    """SQL for what is known of the first rows, by queue and name."""
+    return (
         f"SELECT COALESCE(queue, ''), name, {_facts()} FROM (SELECT queue, run_at, {name} AS name "
-        f"FROM {db.TASKS} WHERE {FREE} {_FIRST}) AS first GROUP BY 1, 2"
+        f"FROM {db.TASKS} WHERE {where} {order}) AS first GROUP BY 1, 2"
     )
-    found = db.fetch(sql, [now])
+
+
+def _free(name: str, now: Any) -> dict[Key, Depth]:
+    """What waits in each queue, and no worker has it; see `_waiting`."""
+    found = db.fetch(_first(name, FREE, _FIRST), [now])
     if sum(count for _, _, count, *_ in found) < MOST:
         return _depths(found, partial=False)
     named = _each(_names(), name, now)

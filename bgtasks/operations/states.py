@@ -29,7 +29,6 @@ QUEUED = tuple(state for state in State if state not in ENDED)
 # SQL for the state of a row of the task table. Its one parameter is the present.
 OF_QUEUED = (
     f"CASE WHEN {IS_RUNNING} THEN '{State.RUNNING}' "
-    # The claim of a relay has counted an attempt that has not begun.
-    f"WHEN attempts > CASE WHEN locked_by IS NULL THEN 0 ELSE 1 END THEN '{State.RETRYING}' "
+    f"WHEN attempts > 0 THEN '{State.RETRYING}' "
     f"WHEN run_at > %s THEN '{State.SCHEDULED}' ELSE '{State.WAITING}' END"
 )

@@ -17,6 +17,7 @@ from django.utils import timezone
 from bgtasks.models import Action
 from bgtasks.queue import call_options, notify, outcomes, pruning
 from bgtasks.queue import database as db
+from bgtasks.queue.deliveries import RECALL, WAITS
 from bgtasks.tasks.columns import as_priority, check_text
 
 # How many tasks one transaction changes: on SQLite it keeps every other writer waiting. And for how
@@ -118,8 +119,8 @@ def _change(
 ) -> list[int]:
     with transaction.atomic(using=db.alias()):
         rows = db.fetch(
-            f"UPDATE {db.TASKS} SET {change} WHERE {db.is_member('id', 'bigint')} "
-            "AND locked_by IS NULL AND failed_at IS NULL RETURNING id",
+            f"UPDATE {db.TASKS} SET {change}, {RECALL} WHERE {db.is_member('id', 'bigint')} "
+            f"AND {WAITS} RETURNING id",
             [value, db.members(_possible(ids))],
         )
         done = sorted(pk for (pk,) in rows)

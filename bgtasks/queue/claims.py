@@ -13,6 +13,7 @@ from django.utils import timezone
 from bgtasks import conf
 from bgtasks.queue import call_options, notify
 from bgtasks.queue import database as db
+from bgtasks.queue.deliveries import IS_PUBLISHED
 from bgtasks.queue.frontier import Frontier
 from bgtasks.queue.pauses import NOT_PAUSED
 
@@ -145,7 +146,7 @@ def confirm(row: Task) -> bool:
 
 
 def release(rows: Sequence[Task], delay: timedelta | None = None) -> int:
-    """Hand back rows that were not started. The attempt that the claim counted is refunded.
+    """Hand back rows that were not started. If the claim has counted an attempt, it is refunded.
 
     Args:
         delay: how long until they are ready again; None: their ``run_at`` stays.
@@ -156,7 +157,8 @@ def release(rows: Sequence[Task], delay: timedelta | None = None) -> int:
     if not rows:
         return 0
     given, params = db.given(rows)
-    changes = f"locked_by = NULL, locked_at = NULL, attempts = {db.one_attempt_less()}"
+    attempts = f"CASE WHEN {IS_PUBLISHED} THEN attempts ELSE {db.one_attempt_less()} END"
+    changes = f"locked_by = NULL, locked_at = NULL, attempts = {attempts}"
     if delay:
         for row in rows:
             call_options.keep_slot(row)

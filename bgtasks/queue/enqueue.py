@@ -15,7 +15,7 @@ from django.db.models.signals import post_save, pre_save
 from django.utils import timezone
 
 from bgtasks.exceptions import NotJSON
-from bgtasks.queue import call_options, creators, notify, saving, unique
+from bgtasks.queue import call_options, creators, deliveries, notify, saving, unique
 from bgtasks.queue import database as db
 from bgtasks.serialize import codec
 from bgtasks.tasks.columns import repeat_seconds
@@ -104,10 +104,8 @@ def serialise(task_hash: str) -> None:
 
 
 def waiting(task_hash: str, queue: str | None) -> Any:
-    """The rows of one call in one queue that no worker holds."""
-    rows = Task.objects.using(db.alias()).filter(
-        task_hash=task_hash, locked_by=None, failed_at=None
-    )
+    """The rows of one call in one queue that wait."""
+    rows = Task.objects.using(db.alias()).filter(deliveries.waiting(), task_hash=task_hash)
     return rows.filter(queue=queue) if queue else rows.filter(queue__isnull=True)
 
 
@@ -254,7 +252,8 @@ def insert_unless_waiting(
     with transaction.atomic(using=db.alias()):
         serialise(row.task_hash)
         found = waiting(row.task_hash, row.queue)
-        if reschedule and found.update(run_at=row.run_at, priority=row.priority):
+        changes = {"run_at": row.run_at, "priority": row.priority, **deliveries.RECALLED}
+        if reschedule and found.update(**changes):
             notify.notify_workers()
         existing = found.order_by("pk").first()
         return (existing, False) if existing else (insert(row, options), True)

@@ -24,6 +24,7 @@ from bgtasks import conf
 from bgtasks.clock import elapsed
 from bgtasks.queue import database as db
 from bgtasks.queue.claimed_row import NO_OPTIONS, ClaimedRow, read_options
+from bgtasks.queue.deliveries import is_published
 from bgtasks.queue.indexes import FREE
 from bgtasks.queue.pauses import NOT_PAUSED
 
@@ -104,7 +105,7 @@ class Frontier:
         """Claim up to ``limit`` ready rows, the most urgent first.
 
         One statement claims the rows of one level: no other worker gets the same rows, and a crash
-        leaves all of them claimed or none. The claim counts the attempt.
+        leaves all of them claimed or none. The claim counts the attempt, unless a relay claims.
 
         Args:
             token: the value that ``locked_by`` gets.
@@ -291,7 +292,9 @@ def _claim_sql(
         "ORDER BY run_at, id LIMIT %s"
     )
     chosen = [value for values in params for value in values]
-    changes = f"locked_by = %s, locked_at = {db.clock()}, attempts = {db.one_attempt_more()}"
+    changes = f"locked_by = %s, locked_at = {db.clock()}"
+    if not is_published(token):
+        changes = f"{changes}, attempts = {db.one_attempt_more()}"
     options = f"(SELECT options FROM {db.OPTIONS} WHERE task_id = {db.TASKS}.id)"
     returned = f"{db.columns()}, CAST({db.TASKS}.run_at AS text), {db.TASKS}.id, {options}"
     if db.on_postgresql():

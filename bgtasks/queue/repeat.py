@@ -19,7 +19,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from bgtasks.exceptions import NoNextRun
-from bgtasks.queue import call_options, creators, notify, receivers, unique
+from bgtasks.queue import call_options, creators, deliveries, notify, receivers, unique
 from bgtasks.queue import database as db
 from bgtasks.tasks import policies
 
@@ -137,13 +137,11 @@ def _resume(task_id: int) -> bool:
 
 
 def _waiting(task_id: int) -> Task | None:
-    """A repeating row that no worker has, locked for this transaction; None if there is none."""
-    rows = Task.objects.using(db.alias()).filter(
-        pk=task_id, repeat__gt=0, locked_by=None, failed_at=None
-    )
+    """A repeating row that waits, locked for this transaction; None if there is none."""
+    rows = Task.objects.using(db.alias()).filter(deliveries.waiting(), pk=task_id, repeat__gt=0)
     # This writes first, which locks the row.
     rows = rows.extra(where=[f"NOT COALESCE({db.has_odd_date(Task)}, 1 = 0)"])  # noqa: S610
-    return rows.first() if rows.update(repeat=F("repeat")) else None
+    return rows.first() if rows.update(repeat=F("repeat"), **deliveries.RECALLED) else None
 
 
 def paused(rows: Iterable[Task]) -> dict[int, datetime]:

@@ -19,6 +19,8 @@ class Forwarder:
         self._target = target
         self._server: socket.socket | None = None
         self._open: set[socket.socket] = set()
+        self._flows = threading.Event()
+        self._flows.set()
         self.port = port
         self.join()
 
@@ -40,6 +42,14 @@ class Forwarder:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
+    def freeze(self) -> None:
+        """Take connections, keep those that there are, and forward nothing until `thaw`."""
+        self._flows.clear()
+
+    def thaw(self) -> None:
+        """Forward what was held up, and all that comes."""
+        self._flows.set()
+
     def _accept(self, server: socket.socket) -> None:
         while True:
             try:
@@ -58,6 +68,7 @@ class Forwarder:
     def _copy(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
+                self._flows.wait()
                 sink.sendall(data)
         for each in (source, sink):
             with suppress(OSError):

@@ -43,6 +43,7 @@ from bgtasks.models import Attempt, CompletedTask, Outcome, Task
 from bgtasks.queue import attempts, outcomes, receivers
 from bgtasks.queue import database as db
 from bgtasks.queue.claimed_row import arguments_of
+from bgtasks.queue.deliveries import is_running
 from bgtasks.running import executor
 from bgtasks.serialize import codec, remote_errors, tracebacks
 from bgtasks.tasks import decorator, policies, registry, validation
@@ -354,7 +355,8 @@ def _queued(task_id: int, backend: str) -> TaskResult | None:
         return None
     before = attempts.of(task_id, row.attempts)
     latest = _started(before[-1]) if before else None
-    if row.locked_by:
+    runs = is_running(row.locked_by)
+    if runs:
         # The row does not say when its run began. This is the earliest time at which it can have.
         latest = max([row.run_at, *(attempt.ended_at for attempt in before)])
     return _result(
@@ -362,7 +364,7 @@ def _queued(task_id: int, backend: str) -> TaskResult | None:
         task,
         before,
         id=str(task_id),
-        status=TaskResultStatus.RUNNING if row.locked_by else TaskResultStatus.READY,
+        status=TaskResultStatus.RUNNING if runs else TaskResultStatus.READY,
         started_at=_started(before[0]) if before else latest,
         last_attempted_at=latest,
         finished_at=None,

@@ -20,6 +20,13 @@ def held(fleet: Fleet) -> list[str]:
     return [row["locked_by"] for row in rows if ".relay-" in row["locked_by"]]
 
 
+def purge(fleet: Fleet) -> bool:
+    """Lose what was sent; returns whether there was anything."""
+    command = fleet.celery("purge", "--force", "--queues", fleet.queues)
+    command.wait()
+    return "Purged" in command.output
+
+
 def troubles(fleet: Fleet) -> str:
     done = fleet.project.manage("task_health", "--json")
     return " ".join(json.loads(done.stdout)["problems"])
@@ -29,8 +36,7 @@ def test_a_message_that_was_lost_is_sent_again(make_celery: MakeFleet) -> None:
     fleet = make_celery()
     fleet.relay()
     fleet.run("tasks.work('lost')")
-    eventually(lambda: held(fleet), "the row is sent")
-    fleet.celery("purge", "--force", "--queues", fleet.queues).wait()
+    eventually(lambda: purge(fleet), "the message is sent, and lost")
     fleet.workers()
     fleet.project.wait_for("work", "lost")
 
@@ -71,6 +77,29 @@ def test_while_the_broker_is_away_rows_wait_and_operators_are_told(make_celery: 
     fleet.project.wait_for("work", count=5)
     eventually(lambda: not troubles(fleet), "the end of the trouble")
     assert [row["attempts"] for row in fleet.project.completed()] == [1] * 5
+
+
+def test_a_broker_that_is_silent_holds_nothing_up(make_celery: MakeFleet) -> None:
+    broker = urlsplit(make_celery.broker)
+    silent = Forwarder(broker.port or 0)
+    fleet = make_celery(broker=broker._replace(netloc=_at(broker.netloc, silent.port)).geturl())
+    relay = fleet.relay()
+    fleet.run("tasks.work('before')")
+    eventually(lambda: held(fleet), "the row is sent")
+    silent.freeze()
+    fleet.run("[tasks.work(key) for key in range(5)]")
+    relay.wait_for("is connected and takes nothing")
+    assert "is connected and takes nothing" in eventually(lambda: troubles(fleet), "the trouble")
+    fleet.run("print(tasks.add.delay(1, 2).id)")
+    assert relay.stop() == 0
+    assert [row["attempts"] for row in fleet.project.rows()] == [0] * 7
+    assert not held(fleet)
+    fleet.relay()
+    silent.thaw()
+    fleet.workers()
+    fleet.project.wait_for("work", count=6)
+    eventually(lambda: not troubles(fleet), "the end of the trouble")
+    assert len(fleet.project.ledger("work")) == 6
 
 
 def _at(netloc: str, port: int) -> str:
@@ -120,7 +149,7 @@ def test_when_the_relay_is_killed_another_sends_its_rows_and_no_attempt_is_lost(
     fleet.run("tasks.work('killed')")
     eventually(lambda: held(fleet), "the row is sent")
     relay.stop(signal.SIGKILL)
-    fleet.celery("purge", "--force", "--queues", fleet.queues).wait()
+    purge(fleet)  # if it had sent it
     fleet.relay()
     fleet.workers()
     fleet.project.wait_for("work", "killed")
@@ -219,6 +248,72 @@ def test_a_task_that_was_sent_and_not_taken_is_waiting_and_can_be_cancelled(
     fleet.workers()
     fleet.run("tasks.add.delay(1, 2).get(timeout=60)")  # behind the void message
     assert not fleet.project.ledger("work")
+
+
+def test_a_task_that_was_sent_and_not_taken_counts_as_one_that_waits(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet()
+    fleet.relay()
+    fleet.run("tasks.work('waits'); tasks.work('scheduled', schedule=3600)")
+    eventually(lambda: held(fleet), "the row is sent")
+    said = fleet.run(
+        "from bgtasks.operations import queues, snapshots\n"
+        "from bgtasks.models import Task\n"
+        "[state] = queues.states()\n"
+        "print(state.waiting, state.scheduled, state.running, state.oldest > 0)\n"
+        "ids = list(Task.objects.order_by('run_at').values_list('pk', flat=True))\n"
+        "print([snapshots.of(ids)[pk].state.value for pk in ids])\n"
+        "print([row.attempts for row in Task.objects.all()])"
+    )
+    assert said == "1 1 0 True\n['waiting', 'scheduled']\n[0, 0]\n"
+
+
+SENT_ACTIONS = {
+    "move": "acting.move([pk], 'urgent')",
+    "priority": "acting.set_priority([pk], 7)",
+    "run now": "acting.run_now([pk])",
+    "reschedule": "tasks.work(KEY, schedule={'action': 1}, priority=7)",
+    "replace": "tasks.work(KEY, remove_existing_tasks=True)",
+}
+
+
+@pytest.mark.parametrize("action", SENT_ACTIONS.values(), ids=SENT_ACTIONS)
+def test_what_is_done_to_a_task_that_waits_is_done_to_one_that_was_sent(
+    make_fleet: MakeFleet, action: str
+) -> None:
+    fleet = make_fleet()
+    fleet.relay()
+    fleet.run("tasks.work('sent')")
+    [before] = eventually(lambda: held(fleet), "the row is sent")
+    fleet.run(
+        "from bgtasks.queue import acting\n"
+        "from bgtasks.models import Task\n"
+        f"pk = Task.objects.get().pk\n{action.replace('KEY', repr('sent'))}"
+    )
+    eventually(lambda: held(fleet) not in ([], [before]), "the row is sent anew")
+    if "move" in action:
+        fleet.workers(1, "--queues", f"{fleet.queue}-urgent")
+    fleet.workers()
+    fleet.project.wait_for("work", "sent")
+    fleet.run("tasks.add.delay(1, 2).get(timeout=60)")  # behind the void message
+    assert len(fleet.project.ledger("work", "sent")) == 1
+    completed = fleet.project.completed("task_name LIKE '%.work'")
+    assert [each["attempts"] for each in completed] == [1]
+
+
+def test_a_task_that_was_sent_does_not_start_once_its_queue_is_paused(
+    make_fleet: MakeFleet,
+) -> None:
+    fleet = make_fleet()
+    fleet.relay()
+    fleet.run("tasks.work('paused', queue='urgent')")
+    eventually(lambda: held(fleet), "the row is sent")
+    fleet.project.manage("tasks", "pause", "urgent")
+    eventually(lambda: not held(fleet), "the row is handed back")
+    fleet.workers()
+    fleet.run("tasks.add.apply_async([1, 2]).get(timeout=60)")
+    assert not fleet.project.ledger("work")
+    fleet.project.manage("tasks", "resume", "urgent")
+    fleet.project.wait_for("work", "paused")
 
 
 def test_a_task_that_the_fleet_does_not_know_is_handed_back(make_fleet: MakeFleet) -> None:

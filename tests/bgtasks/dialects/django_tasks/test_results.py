@@ -103,6 +103,15 @@ def test_a_row_that_is_held_is_running(tasks: Any) -> None:
 
 
 @in_database
+def test_a_row_that_was_sent_to_a_fleet_and_has_not_begun_is_ready(tasks: Any) -> None:
+    result = tasks.double.enqueue(4)
+    Task.objects.update(locked_by="bg~x.relay-1", locked_at=timezone.now())
+    result.refresh()
+    assert (result.status, result.attempts, result.worker_ids) == (READY, 0, [])
+    assert result.started_at is None
+
+
+@in_database
 def test_a_run_that_was_lost_counts_as_an_error(tasks: Any) -> None:
     result = tasks.double.enqueue(4)
     noticed = timezone.now()
