@@ -109,6 +109,8 @@ def settings_make_sense(**kwargs: Any) -> list[CheckMessage]:
         )
     if [age for age in conf.retention().values() if not isinstance(age, timedelta | None)]:
         wrong.append("BGTASKS_RETENTION holds something that is neither a timedelta nor None.")
+    if (direct := conf.listen_database()) and direct not in connections:
+        wrong.append(f"BGTASKS_LISTEN_DATABASE is {direct!r}, which is not in DATABASES.")
     hint = "Leave the setting out for its default."
     return [Error(text, hint=hint, id="bgtasks.E003") for text in wrong]
 

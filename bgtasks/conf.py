@@ -121,6 +121,11 @@ def traces() -> bool:
 setting_changed.connect(lambda **_: traces.cache_clear(), weak=False)
 
 
+def listen_database() -> str:
+    """The name, in ``DATABASES``, of a direct connection to the queue's database, for LISTEN."""
+    return str(getattr(settings, "BGTASKS_LISTEN_DATABASE", ""))
+
+
 def engine() -> Mapping[str, Any] | None:
     """Who runs the rows, if it is not the project's own workers, and with which options."""
     given = getattr(settings, "BGTASKS_ENGINE", None)

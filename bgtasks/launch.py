@@ -16,6 +16,7 @@ from bgtasks.engines import setting
 from bgtasks.engines.relay import Relays
 from bgtasks.exceptions import GreenThreads, NotMigrated, TaskModuleError
 from bgtasks.logs import get_logger
+from bgtasks.queue import patience
 from bgtasks.queue.database import alias, columns_of, connection
 from bgtasks.running import copies
 from bgtasks.supervisor import in_process, one_by_one
@@ -42,6 +43,7 @@ def launch(options: Options, fork: bool = True) -> None:
         if not fork:
             _watch(error)
     _require_threads()
+    patience.break_dead_connections()
     require_tables()
     with _metrics(options, fork):
         _run(options, fork)

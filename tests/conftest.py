@@ -54,11 +54,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         # One test says what is missing; as many more lines would only hide it.
         config.hook.pytest_deselected(items=items[1:])
         del items[1:]
-    if settings.DATABASE == "postgresql":
-        # They are run with SQLite, so that they are not skipped here.
-        elsewhere = [item for item in items if item.get_closest_marker("on_sqlite")]
-        config.hook.pytest_deselected(items=elsewhere)
-        items[:] = [item for item in items if item not in elsewhere]
+    # They are run with the other database, so that they are not skipped here.
+    other = {"postgresql": "on_sqlite", "sqlite": "on_postgresql"}[settings.DATABASE]
+    elsewhere = [item for item in items if item.get_closest_marker(other)]
+    config.hook.pytest_deselected(items=elsewhere)
+    items[:] = [item for item in items if item not in elsewhere]
     for item in items:
         # A process of pytest-xdist runs whole groups: what is dear to set up, it sets up once.
         for fixture in SET_UP_ONCE & set(getattr(item, "fixturenames", ())):

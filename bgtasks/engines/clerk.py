@@ -12,13 +12,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connections
 
 from bgtasks.clock import elapsed
 from bgtasks.logs import get_logger
-from bgtasks.queue import progress
+from bgtasks.queue import patience, progress
 from bgtasks.queue.counters import Counts
 from bgtasks.queue.ending import Ending
 from bgtasks.tasks.current import CurrentTask
@@ -107,6 +107,10 @@ class Clerk:
     # --- the thread
 
     def _serve(self) -> None:
+        with patience.limited():
+            self._do_jobs()
+
+    def _do_jobs(self) -> NoReturn:
         while True:
             jobs = self._next()
             endings = [job for job in jobs if isinstance(job.work, Ending)]

@@ -19,7 +19,7 @@ from bgtasks.clock import elapsed
 from bgtasks.engines.seats import LONGEST_WAIT, Seats
 from bgtasks.exceptions import LeaseLost
 from bgtasks.logs import flush_output, get_logger
-from bgtasks.queue import rescue
+from bgtasks.queue import patience, rescue
 from bgtasks.supervisor import status
 from bgtasks.supervisor.lease import Lease
 from bgtasks.supervisor.revocations import Revocations
@@ -80,6 +80,7 @@ class Member:
 
     def start(self) -> None:
         """Register, and go on, in a thread: the database may be away."""
+        patience.break_dead_connections()
         thread = threading.Thread(target=self._keep_on, name="bgtasks-lease", daemon=True)
         self.seats.keeper = thread
         thread.start()
@@ -106,6 +107,10 @@ class Member:
         connections.close_all()
 
     def _keep_on(self) -> None:
+        with patience.limited(0.5):
+            self._keep_the_lease()
+
+    def _keep_the_lease(self) -> None:
         pause = 0.0
         with self.seats.connected:
             self._acquire()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bgtasks.engines.base import Engine
 from bgtasks.engines.published import Published
 from bgtasks.logs import get_logger
+from bgtasks.queue import patience
 from bgtasks.queue.claims import Claimant
 from bgtasks.queue.counters import Counts
 from bgtasks.queue.deliveries import RELAY
@@ -80,10 +81,11 @@ class Relay:
 
     def run(self) -> None:
         """Publish rows until it is stopped, or has drained the queue."""
-        while not self._keeper.is_done():
-            self._keeper.work()
-            self._keeper.rest()
-        self._keeper.close()
+        with patience.limited():
+            while not self._keeper.is_done():
+                self._keeper.work()
+                self._keeper.rest()
+            self._keeper.close()
 
     def troubles(self) -> list[Trouble]:
         """What keeps it from its work; another thread asks."""

@@ -15,10 +15,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, InterfaceError, connections
 
+from bgtasks import conf
+from bgtasks.clock import elapsed
 from bgtasks.logs import get_logger
 from bgtasks.queue import database as db
+from bgtasks.queue import pooler
 from bgtasks.queue.notify import CHANNEL
 
 logger = get_logger(__name__)
@@ -37,6 +40,8 @@ def readable(fd: int, timeout: float) -> bool:
 
 # The poll interval, in seconds, of SQLite's counter of commits, for systems without inotify.
 VERSION_EVERY = 0.015
+# The shortest and the longest poll interval, in seconds, where PostgreSQL cannot notify.
+POLL_SOON, POLL_LATE = 0.05, 0.5
 # The values are those of <sys/inotify.h> and <fcntl.h>.
 _IN_MODIFY, _IN_CLOEXEC, _IN_NONBLOCK = 0x2, 0o2000000, 0o4000
 
@@ -73,7 +78,10 @@ def listener(channel: str = CHANNEL) -> Listener:
         channel: the channel of PostgreSQL to listen on. On SQLite every write is reported.
     """
     if db.on_postgresql():
-        return Notifications(channel)
+        direct = conf.listen_database()
+        if not direct and pooler.is_between():
+            return Polling()
+        return Notifications(channel, direct or db.alias())
     path = Path(db.connection().settings_dict["NAME"])
     if sys.platform == "linux" and path.exists():
         try:
@@ -94,13 +102,19 @@ def wait_for_change(listening: Listener, timeout: float) -> bool:
 
 
 class Notifications:
-    """PostgreSQL's LISTEN on this thread's connection, repeated when Django has made a new one."""
+    """PostgreSQL's LISTEN on this thread's connection, repeated when Django has made a new one.
+
+    Args:
+        alias: the name of the database among the project's, for there may be one that is reached
+            directly, and another one through a pooler.
+    """
 
     every: float | None = None
     rest = 0.0
 
-    def __init__(self, channel: str) -> None:
+    def __init__(self, channel: str, alias: str) -> None:
         self._channel = channel
+        self._alias = alias
         self._listening: Any = None
         self._notified = False
 
@@ -109,11 +123,11 @@ class Notifications:
         self._notified = True
 
     def prepare(self) -> bool:
-        connection = db.connection()
+        connection = connections[self._alias]
         connection.ensure_connection()
         if self._listening is connection.connection:
             return self.changed()
-        db.execute(f"LISTEN {self._channel}")
+        self._execute(f"LISTEN {self._channel}")
         self._listening = connection.connection
         if hasattr(self._listening, "add_notify_handler"):  # psycopg 3
             self._listening.add_notify_handler(self._on_notification)
@@ -125,9 +139,10 @@ class Notifications:
     def changed(self) -> bool:
         raw = self._listening
         found, self._notified = self._notified, False
-        if raw is not db.connection().connection:
+        connection = connections[self._alias]
+        if raw is not connection.connection:
             return True
-        with db.connection().wrap_database_errors:
+        with connection.wrap_database_errors:
             if not hasattr(raw, "pgconn"):  # psycopg2
                 raw.poll()
                 found = found or bool(raw.notifies)
@@ -140,12 +155,53 @@ class Notifications:
 
     def close(self) -> None:
         raw, self._listening = self._listening, None
-        if raw is None or raw is not db.connection().connection:
+        if raw is None or raw is not connections[self._alias].connection:
             return
         if hasattr(raw, "remove_notify_handler"):
             raw.remove_notify_handler(self._on_notification)
         with suppress(DatabaseError, InterfaceError):
-            db.execute(f"UNLISTEN {self._channel}")
+            self._execute(f"UNLISTEN {self._channel}")
+
+    def _execute(self, sql: str) -> None:
+        with connections[self._alias].cursor() as cursor:
+            cursor.execute(sql)
+
+
+class Polling:
+    """Asks the database again and again, where nothing tells of changes.
+
+    The interval doubles while nothing is found, and begins anew when its user was busy meanwhile.
+
+    Attributes:
+        every: the interval in seconds.
+    """
+
+    rest = 0.0
+
+    def __init__(self) -> None:
+        self.every: float | None = POLL_SOON
+        self._interval = POLL_SOON
+        self._at = 0.0
+
+    def prepare(self) -> bool:
+        return self.changed()
+
+    def fileno(self) -> int | None:
+        return None
+
+    def changed(self) -> bool:
+        now = elapsed()
+        left = self._at - now
+        if left > 0:
+            self.every = left
+            return False
+        busy = -left > self._interval
+        self._interval = POLL_SOON if busy else min(2 * self._interval, POLL_LATE)
+        self._at, self.every = now + self._interval, self._interval
+        return True
+
+    def close(self) -> None:
+        pass
 
 
 class FileChanges:

@@ -15,6 +15,7 @@ from django.utils import timezone
 from bgtasks.exceptions import LeaseLost
 from bgtasks.models import Worker
 from bgtasks.queue import database as db
+from bgtasks.queue import pooler
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ def limit_waits(seconds: float) -> None:
         if limit > milliseconds:
             db.fetch(f"PRAGMA busy_timeout = {milliseconds}")
         return
+    if pooler.is_between():
+        return  # the setting would be that of a session, which others use too
     database = db.connection()
     if (
         database.connection is None

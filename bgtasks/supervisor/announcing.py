@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import islice
 
 from background_task.models import Task
 from django.db import DatabaseError, InterfaceError
 
+from bgtasks import conf
 from bgtasks.clock import elapsed
 from bgtasks.logs import get_logger
 from bgtasks.queue import database as db
+from bgtasks.queue import pooler
+from bgtasks.queue.listen import POLL_LATE, POLL_SOON
 from bgtasks.tasks import registry
 from bgtasks.worker.options import Options
 
@@ -35,6 +39,21 @@ def ready(worker: str, options: Options) -> None:
         options.coroutines,
         len(registry.names()),
     )
+    if not conf.listen_database() and _is_pooled():
+        logger.info(
+            "Between this worker and PostgreSQL there is a pooler, such as PgBouncer, through "
+            "which LISTEN may not work. So the worker looks for new rows every %g to %g s. To be "
+            "told of them at once, let BGTASKS_LISTEN_DATABASE name a direct connection in "
+            "DATABASES.",
+            POLL_SOON,
+            POLL_LATE,
+        )
+
+
+def _is_pooled() -> bool:
+    with suppress(DatabaseError, InterfaceError):  # it is away again
+        return pooler.is_between()
+    return False
 
 
 def stopping(worker: str, running: Mapping[int, float], patience: float | None, hint: str) -> None:

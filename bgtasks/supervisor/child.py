@@ -15,6 +15,7 @@ from django.db import connections
 from bgtasks import logs
 from bgtasks.clock import elapsed
 from bgtasks.logs import get_logger
+from bgtasks.queue import patience
 from bgtasks.queue.claims import Claimant
 from bgtasks.running import copies
 from bgtasks.signals import worker_started
@@ -237,6 +238,7 @@ def _live(
         # What its tasks start is in its session, and so in its group, and is killed with it. What
         # has no terminal is not stopped by reading from one.
         os.setsid()
+        patience.forget()
         signal.set_wakeup_fd(-1)
         worker = Worker(claimant, marks, options, reader, crash_status=CRASHED)
         for number in SIGNALS:

@@ -14,7 +14,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from bgtasks.clock import elapsed
 from bgtasks.exceptions import LeaseLost
 from bgtasks.logs import get_logger
-from bgtasks.queue import rescue
+from bgtasks.queue import patience, rescue
 from bgtasks.queue.claims import Claimant
 from bgtasks.running import copies
 from bgtasks.supervisor import announcing, status
@@ -151,9 +151,10 @@ class InProcess:
 
     def _beat(self) -> None:
         try:
-            while not self._ended.wait(self._keep()):
-                self._revoke()
-                self._say_what_still_runs()
+            with patience.limited(0.5):
+                while not self._ended.wait(self._keep()):
+                    self._revoke()
+                    self._say_what_still_runs()
         except LeaseLost as error:
             logger.error("%s%s", error, self._advice)
             self.lost = True

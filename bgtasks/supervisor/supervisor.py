@@ -20,7 +20,7 @@ from bgtasks import conf
 from bgtasks.clock import elapsed
 from bgtasks.exceptions import LeaseLost
 from bgtasks.logs import get_logger
-from bgtasks.queue import claims, rescue
+from bgtasks.queue import claims, patience, rescue
 from bgtasks.queue.claims import Claimant
 from bgtasks.queue.listen import readable
 from bgtasks.supervisor import announcing, status
@@ -70,7 +70,7 @@ class Supervisor:
     def run(self) -> None:
         """Run until it is stopped, the queue is drained, or the duration is over."""
         ends_at = elapsed() + self._options.duration if self._options.duration else None
-        with _handling(self._handle) as wait:
+        with _handling(self._handle) as wait, patience.limited(0.5):
             if not self._acquire(wait, ends_at):
                 return
             announcing.ready(self._lease.name, self._options)

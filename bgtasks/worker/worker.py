@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from bgtasks.logs import get_logger
-from bgtasks.queue import receivers
+from bgtasks.queue import patience, receivers
 from bgtasks.queue.claims import Claimant
 from bgtasks.queue.counters import Counts
 from bgtasks.running import tracing
@@ -131,12 +131,13 @@ class Worker:
 
     def _keep(self) -> None:
         """The keeper's loop: record endings, claim rows for the runners, and rest."""
-        while not self._keeper.is_done():
-            self._heed_supervisor()
-            self._keeper.work()
-            self._loop.start_if_needed()
-            self._keeper.rest()
-        self._keeper.close()
+        with patience.limited():
+            while not self._keeper.is_done():
+                self._heed_supervisor()
+                self._keeper.work()
+                self._loop.start_if_needed()
+                self._keeper.rest()
+            self._keeper.close()
 
     def _heed_supervisor(self) -> None:
         """Do what the supervisor asks for in shared memory. At the end, let no runner sleep on."""

@@ -71,6 +71,7 @@ def test_an_sqlite_of_the_last_decade_is_an_error(monkeypatch: pytest.MonkeyPatc
         ("MAX_RUN_TIME", -5),
         ("BGTASKS_RETENTION", {"done": None}),
         ("BGTASKS_RETENTION", {"failed": 7}),
+        ("BGTASKS_LISTEN_DATABASE", "nowhere"),
     ],
 )
 def test_settings_that_make_no_sense_are_errors(settings: Any, name: str, value: Any) -> None:

@@ -16,6 +16,9 @@ if "sqlite" in DATABASES["default"]["ENGINE"]:
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
         **env.json("DATABASE_OPTIONS", default={}),
     }
+if "DIRECT_URL" in env:
+    # The same database past a pooler.
+    DATABASES["direct"] = {**DATABASES["default"], **env.db_url("DIRECT_URL")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = [
     "django.contrib.contenttypes",
