@@ -81,9 +81,13 @@ class PrivateServer:
         self.port = ephemeral_port_reserve.reserve()
         self._programs = _programs()
         self._process: subprocess.Popen[bytes] | None = None
-        self.url = f"postgres://postgres@{address}:{self.port}/{NAME}"
+        self.url = self.at(self.port)
         self.local_url = f"postgres://postgres@:{self.port}/{folder}/{NAME}"
         self.socket_url = f"postgres://postgres@{quote(str(folder), safe='')}:{self.port}/{NAME}"
+
+    def at(self, port: int) -> str:
+        """The URL of its database by another port of the same address."""
+        return f"postgres://postgres@{self.address}:{port}/{NAME}"
 
     def _run(self, program: str, *arguments: object) -> list[str]:
         """A command of a program that refuses to be root."""

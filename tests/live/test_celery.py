@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bgtasks.engines.fleets import need
+from tests.harness.fleets import need
 from tests.harness.process import ROOT, Process
 from tests.harness.site import LiveSite
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.bgtasks.engines.fleets import CELERY, ENGINES, Fleet, MakeFleet
 from tests.harness.deployment import Deployment
+from tests.harness.fleets import CELERY, ENGINES, Fleet, MakeFleet
 
 
 @pytest.fixture(

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.bgtasks.engines.fleets import APP, Fleet, MakeFleet, lives, pids
+from tests.harness.fleets import APP, Fleet, MakeFleet, lives, pids
 from tests.harness.forwarder import Forwarder
 from tests.harness.waiting import eventually
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from tests.bgtasks.engines.fleets import Fleet, lives, pids
+from tests.harness.fleets import Fleet, lives, pids
 from tests.harness.waiting import eventually
 
 WAIT = "timeout=60"

@@ -1,4 +1,4 @@
-"""The engines under test: our own workers, and a Celery fleet with a real broker."""
+"""Engines: our own workers, or a fleet with a real broker, and the processes that they need."""
 
 from __future__ import annotations
 
