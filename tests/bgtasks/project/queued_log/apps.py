@@ -10,7 +10,7 @@ from django.conf import settings
 
 from bgtasks.signals import worker_started, worker_stopping
 
-records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+handler = QueueHandler(queue.SimpleQueue())
 
 
 class Slow(logging.FileHandler):
@@ -25,7 +25,9 @@ listeners: list[QueueListener] = []
 
 
 def listen(**_: object) -> None:
-    listeners.append(QueueListener(records, Slow(settings.QUEUED_LOG)))
+    # The one that a thread of the parent process reads may be locked for ever in this one.
+    handler.queue = queue.SimpleQueue()
+    listeners.append(QueueListener(handler.queue, Slow(settings.QUEUED_LOG)))
     listeners[-1].start()
 
 
@@ -39,7 +41,7 @@ class QueuedLog(AppConfig):
 
     def ready(self) -> None:
         root = logging.getLogger()
-        root.handlers = [QueueHandler(records)]
+        root.handlers = [handler]
         listen()
         if getattr(settings, "RESTART_LOG", False):
             worker_started.connect(listen)
