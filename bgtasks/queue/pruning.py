@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, Model, OuterRef, QuerySet
+from django.db.models.signals import post_delete, pre_delete
 from django.utils import timezone
 
 from bgtasks.models import (
@@ -26,8 +27,10 @@ from bgtasks.models import (
 from bgtasks.queue import counters, id_marks, mails
 from bgtasks.queue import database as db
 
-# How many rows one transaction deletes: on SQLite it keeps every other writer waiting.
+# How many tasks one transaction deletes: on SQLite it keeps every other writer waiting. And how
+# many one statement deletes on PostgreSQL, which takes it less than a tenth of a second.
 BATCH = 500
+BATCH_OF_STATEMENT = 5_000
 
 
 def prune(retention: Mapping[str, timedelta | None]) -> Iterator[int]:
@@ -42,12 +45,7 @@ def prune(retention: Mapping[str, timedelta | None]) -> Iterator[int]:
     for state, age in retention.items():
         if age is None:
             continue
-        old = Outcome.objects.using(db.alias()).filter(
-            state=state, finished_at__lt=timezone.now() - age
-        )
-        while batch := dict(old.values_list("task_id", "completed_id")[:BATCH]):
-            forget(batch)
-            yield len(batch)
+        yield from _prune_outcomes(state, timezone.now() - age)
     ages = [age for age in retention.values() if age is not None]
     longest = max(ages) if len(ages) == len(retention) else None
     if longest is not None:
@@ -61,6 +59,69 @@ def prune(retention: Mapping[str, timedelta | None]) -> Iterator[int]:
 
 # The tables with what is kept of a task beside its outcome, and is deleted with it.
 BESIDE = (Progress, CallOptions, Creator, Child)
+# The column that names the task, in all of these and in those of which a task may have several.
+OF_TASK: dict[type[Model], str] = {
+    **{model: str(model._meta.pk.column) for model in BESIDE},
+    **dict.fromkeys((Attempt, Action), "task_id"),
+}
+
+
+def _prune_outcomes(state: str, before: datetime) -> Iterator[int]:
+    """Delete the outcomes of a state that are older than a date, with all else that is kept.
+
+    Yields:
+        The number of tasks, after each batch.
+    """
+    if db.on_postgresql() and not _is_deleting_watched():
+        yield from _prune_by_statements(state, before)
+        return
+    old = Outcome.objects.using(db.alias()).filter(state=state, finished_at__lt=before)
+    while batch := dict(old.values_list("task_id", "completed_id")[:BATCH]):
+        forget(batch)
+        yield len(batch)
+
+
+def _is_deleting_watched() -> bool:
+    """Whether Django has to delete the rows one by one, for a receiver or for rows of others."""
+    return any(
+        signal.has_listeners(model)
+        for model in (Outcome, CompletedTask, *OF_TASK)
+        for signal in (pre_delete, post_delete)
+    ) or bool(CompletedTask._meta.related_objects)
+
+
+def _prune_by_statements(state: str, before: datetime) -> Iterator[int]:
+    """What `_prune_outcomes` does, on PostgreSQL: one statement a batch, ten times as fast.
+
+    Each batch begins with the last date of the one before, so that none passes over the index
+    entries of what is deleted, which stay while somebody has an old snapshot.
+    """
+    after = "-infinity"
+    while True:
+        params = [state, after, db.moment(before), BATCH_OF_STATEMENT]
+        [(count, last)] = db.fetch(_STATEMENT, params)
+        if not count:
+            return
+        after = last
+        yield count
+
+
+def _deleting(table: str, column: str, of_old: str) -> str:
+    return f"DELETE FROM {table} USING old WHERE {table}.{column} = old.{of_old}"
+
+
+_RESTS = [
+    *(_deleting(model._meta.db_table, column, "task_id") for model, column in OF_TASK.items()),
+    _deleting(db.COMPLETED, "id", "completed_id"),
+    _deleting(db.OUTCOMES, "task_id", "task_id"),
+]
+# MATERIALIZED: otherwise the planner may run the SELECT with its LIMIT once for each table.
+_STATEMENT = (
+    f"WITH old AS MATERIALIZED (SELECT task_id, completed_id, finished_at FROM {db.OUTCOMES} "
+    "WHERE state = %s AND finished_at >= %s AND finished_at < %s ORDER BY finished_at LIMIT %s), "
+    + ", ".join(f"rest{number} AS ({statement})" for number, statement in enumerate(_RESTS))
+    + " SELECT COUNT(*), CAST(MAX(finished_at) AS text) FROM old"
+)
 
 
 def forget(batch: Mapping[int, int]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.harness.deployment import Deployment
-from tests.harness.pgbouncer import PgBouncer
+from tests.harness.pgbouncer import PgBouncer, pgbouncer
 from tests.harness.waiting import eventually
 
 pytestmark = pytest.mark.on_postgresql
@@ -68,6 +68,20 @@ def test_with_a_direct_connection_they_are_told_of_new_rows(
     project.wait_for("work", "told")
     assert TOLD not in worker.output
     assert worker.stop() == 0
+
+
+def test_in_session_mode_they_can_listen_through_it(project: Deployment) -> None:
+    project.settings["BGTASKS_LISTEN_DATABASE"] = "default"
+    with pgbouncer(project.database.url, mode="session", size=20) as bouncer:
+        pooled = {"DATABASE_URL": bouncer.through(project.database.url)}
+        worker = project.worker("--sleep", "600", **pooled)
+        worker.wait_for("is ready")
+        listening = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND state = 'idle'"
+        eventually(lambda: project.database.query(listening), "it listens")
+        project.run("tasks.work('told')", **pooled)
+        project.wait_for("work", "told")
+        assert TOLD not in worker.output
+        assert worker.stop() == 0
 
 
 def test_without_a_pooler_nothing_is_said_of_one(project: Deployment) -> None:

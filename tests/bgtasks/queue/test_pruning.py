@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from background_task.models import CompletedTask
+from django.db.models.signals import post_delete
 from django.utils import timezone
 
 from bgtasks import conf
@@ -55,9 +56,39 @@ def test_a_state_can_be_kept_for_ever(settings: Any) -> None:
 
 def test_pruning_goes_in_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pruning, "BATCH", 2)
+    monkeypatch.setattr(pruning, "BATCH_OF_STATEMENT", 2)
     for _ in range(5):
         outcome("succeeded", 8)
     assert list(pruning.prune(conf.retention())) == [2, 2, 1]
+
+
+def test_whoever_watches_deletions_sees_each() -> None:
+    seen = []
+
+    def see(instance: CompletedTask, **_: object) -> None:
+        seen.append(instance.pk)
+
+    old = [outcome("succeeded", 8) for _ in range(3)]
+    post_delete.connect(see, sender=CompletedTask)
+    try:
+        assert sum(pruning.prune(conf.retention())) == 3
+    finally:
+        post_delete.disconnect(see, sender=CompletedTask)
+    assert sorted(seen) == [each.completed_id for each in old]
+    assert not Attempt.objects.exists()
+
+
+def test_outcomes_of_one_moment_are_pruned_in_several_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pruning, "BATCH", 2)
+    monkeypatch.setattr(pruning, "BATCH_OF_STATEMENT", 2)
+    for _ in range(5):
+        outcome("succeeded", 8)
+    Outcome.objects.update(finished_at=timezone.now() - timedelta(days=8))
+    assert sum(pruning.prune(conf.retention())) == 5
+    assert not Outcome.objects.exists()
+    assert not CompletedTask.objects.exists()
 
 
 def test_what_a_stock_worker_left_is_kept_unless_asked() -> None:

@@ -1,0 +1,170 @@
+"""What more hosts add, and what a long history costs, on PostgreSQL.
+
+    python bench/scale.py hosts [--rounds 5]              # two workers beside one
+    python bench/scale.py history [--rows 10000000]       # a drain beside so many ended tasks
+    python bench/scale.py prune [--rows 10000000]         # deleting them, and who waits meanwhile
+
+A host is one ``process_tasks`` with a folder of its own for temporary files, so that no worker
+knows by a lock file what the other one does. All of it runs on this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "site")]
+os.environ["TEST_DATABASE"] = "postgresql"
+
+from bench.measures.latency import percentile  # noqa: E402
+from bench.measures.rig import Rig  # noqa: E402
+from bench.versions import machine  # noqa: E402
+from tests.harness.deployment import deployments  # noqa: E402
+from tests.harness.process import Process  # noqa: E402
+
+SECONDS, TASKS = 0.02, 4_000
+SIZE = ["--processes", "2", "--threads", "4"]
+DRAINED = 20_000
+
+
+@contextmanager
+def rig() -> Iterator[Rig]:
+    """A fresh database, gone afterwards with all its workers."""
+    with tempfile.TemporaryDirectory(prefix="scale-") as name:
+        maker = deployments(Path(name))
+        made = Rig(Path(name), next(maker)(Path(name)).database)
+        try:
+            yield made
+        finally:
+            made.close()
+            next(maker, None)
+
+
+def hosts(rounds: int) -> None:
+    """Tasks that wait for 20 ms, by one worker and by two, in turn."""
+    ratios = []
+    for number in range(rounds):
+        one, two = _by(1), _by(2)
+        ratios.append(two / one)
+        print(f"round {number + 1}: one host {one:.0f}/s, two {two:.0f}/s, {two / one:.2f}")
+    print(f"two hosts over one: {statistics.median(ratios):.2f} (median of {rounds})")
+
+
+def _by(count: int) -> float:
+    """Tasks a second, from the first start to the last end."""
+    with rig() as here:
+        here.fill(TASKS, "wait", SECONDS)
+        for number in range(count):
+            folder = here.folder / f"host{number}"
+            folder.mkdir()
+            here.worker(*SIZE, TMPDIR=str(folder))
+        return TASKS / here.span(TASKS)
+
+
+def history(rows: int, rounds: int) -> None:
+    """A drain of 20,000 tasks that do nothing, without and with a history, in turn."""
+    ratios = []
+    with rig() as empty, rig() as full:
+        _remember(full, rows, days=6)
+        for number in range(rounds):
+            without, beside = _drain(empty), _drain(full)
+            ratios.append(beside / without)
+            print(f"round {number + 1}: {without:.0f}/s without, {beside:.0f}/s with {rows:,}")
+    print(f"the drain with a history over that without: {statistics.median(ratios):.2f}")
+
+
+def _remember(here: Rig, rows: int, days: int) -> None:
+    """Have so many tasks that succeeded so long ago. After seven days they may be pruned."""
+    began = time.monotonic()
+    ago = f"now() - interval '{days} days' + i * interval '1 millisecond'"
+    here.database.query(
+        "INSERT INTO background_task_completedtask (id, run_at, task_name, task_params, "
+        f"task_hash, priority, repeat, attempts, last_error) SELECT i, {ago}, 'bench.old', "
+        f"'[[' || i || '], {{}}]', 'h' || i, 0, 0, 1, '' FROM generate_series(1, {rows}) AS i"
+    )
+    here.database.query(
+        "INSERT INTO bgtasks_outcome (task_id, completed_id, state, attempts, started_at, "
+        f"finished_at, due_at) SELECT i, i, 'succeeded', 1, {ago}, {ago}, {ago} "
+        f"FROM generate_series(1, {rows}) AS i"
+    )
+    for table in ("background_task_completedtask", "background_task"):
+        here.database.query(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), {rows + 1})")
+    here.database.query("VACUUM ANALYZE")
+    print(f"{rows:,} ended tasks were made in {time.monotonic() - began:.0f} s")
+
+
+def _drain(here: Rig) -> float:
+    before = here.executed()
+    here.fill(DRAINED)
+    worker = here.worker()
+    here.until_executed(before + DRAINED)
+    worker.stop()
+    records = here.records()[before:]
+    return (DRAINED - 1) / (records[-1][1] - records[0][1])
+
+
+def prune(rows: int) -> None:
+    """Delete a history, while a worker runs, and see how late tasks start meanwhile."""
+    with rig() as here:
+        _remember(here, rows, days=30)
+        here.worker()
+        here.until_idle()
+        _tell("without", _late(here, lambda: here.executed() < 300))
+        command = Process("-m", "django", "prune_tasks", env=here.environment())
+        began = time.monotonic()
+        _tell("meanwhile", _late(here, lambda: command.alive))
+        took = time.monotonic() - began
+        print(f"{rows:,} ended tasks were deleted in {took:.1f} s, {rows / took:,.0f}/s")
+        left = here.database.query("SELECT count(*) AS count FROM background_task_completedtask")
+        print(f"completed rows left: {left[0]['count']}")
+
+
+def _late(here: Rig, goes_on: Callable[[], bool]) -> list[float]:
+    """How late tasks start that are enqueued one after another: seconds until they have run."""
+    late = []
+    while goes_on():
+        count = here.executed()
+        began = time.monotonic()
+        here.database.query(
+            "WITH one AS (INSERT INTO background_task (task_name, task_params, task_hash, "
+            "priority, run_at, repeat, attempts, last_error) VALUES ('bench.project.tasks.tick', "
+            "'[[], {}]', 'h', 0, now(), 0, 0, '')) SELECT pg_notify('bgtasks', '')"
+        )
+        here.until_executed(count + 1)
+        late.append(time.monotonic() - began)
+    return late
+
+
+def _tell(when: str, late: list[float]) -> None:
+    median, worst = statistics.median(late) * 1000, max(late) * 1000
+    print(
+        f"{when}: {len(late)} tasks, median {median:.1f} ms until they have run, "
+        f"99th percentile {percentile(late, 99) * 1000:.1f} ms, longest {worst:.0f} ms"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("what", choices=("hosts", "history", "prune"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    given = parser.parse_args()
+    print(machine())
+    if given.what == "hosts":
+        hosts(given.rounds)
+    elif given.what == "history":
+        history(given.rows, given.rounds)
+    else:
+        prune(given.rows)
+
+
+if __name__ == "__main__":
+    main()
