@@ -27,6 +27,7 @@ from bgtasks.queue.database import alias, connection, in_memory, last_id
 from bgtasks.tasks import registry
 from bgtasks.worker.options import Options
 
+PSYCOPG_POOL = 4  # the connections of psycopg's pool, unless it is told another number
 NETWORK_FILESYSTEMS = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "fuse.glusterfs", "ceph", "lustre")
 INT4 = 2**31 - 1
 QUEUED_MAIL = "bgtasks.mail.BackgroundEmailBackend"
@@ -280,7 +281,8 @@ def connections_suffice(
         return []
     options = options or Options(threads=conf.threads())
     coroutines = any(map(registry.is_coroutine, registry.names()))
-    needed = options.processes * (options.threads + 1 + coroutines) + 1
+    in_each = options.threads + 1 + coroutines
+    needed = options.processes * in_each + 1
     try:
         with connection().cursor() as cursor:
             cursor.execute(
@@ -290,20 +292,31 @@ def connections_suffice(
             available = cursor.fetchone()[0]
     except DatabaseError:
         return []
-    pool = connections[alias()].settings_dict.get("OPTIONS", {}).get("pool")
-    if isinstance(pool, dict):
-        available = min(available, pool.get("max_size") or pool.get("min_size") or 4)
-    if needed <= available:
+    pool = _pool_size()
+    if needed <= available and (pool is None or in_each <= pool):
         return []
+    if needed > available:
+        many = f"{needed} connections to the database; {available} can be had"
+    else:
+        many = f"{in_each} connections in each process; Django's pool has {pool}"
     return [
         CheckWarning(
             f"A worker with {options.processes} processes of {options.threads} threads needs "
-            f"{needed} connections to the database; {available} can be had.",
+            f"{many}.",
             hint="Lower BACKGROUND_TASK_ASYNC_THREADS or --threads, or raise the pool's max_size "
             "or PostgreSQL's max_connections.",
             id="bgtasks.W003",
         )
     ]
+
+
+def _pool_size() -> int | None:
+    """How many connections Django's pool has in each process; None without a pool."""
+    pool = connections[alias()].settings_dict.get("OPTIONS", {}).get("pool")
+    if not pool:
+        return None
+    given = pool if isinstance(pool, dict) else {}
+    return given.get("max_size") or given.get("min_size") or PSYCOPG_POOL
 
 
 def ids_last(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:

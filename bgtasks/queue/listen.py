@@ -50,12 +50,14 @@ class Listener(Protocol):
     """Listens for changes to the database of one thread's connection.
 
     Attributes:
+        is_told: whether it learns of changes, and does not only say that it is time to look.
         every: how many seconds to wait between calls of `changed`; None: until `fileno` is
             readable.
         rest: how many seconds to wait before calling `changed`, so that changes that follow each
             other closely are reported as one.
     """
 
+    is_told: bool
     every: float | None
     rest: float
 
@@ -109,6 +111,7 @@ class Notifications:
             directly, and another one through a pooler.
     """
 
+    is_told = True
     every: float | None = None
     rest = 0.0
 
@@ -176,6 +179,7 @@ class Polling:
         every: the interval in seconds.
     """
 
+    is_told = False
     rest = 0.0
 
     def __init__(self) -> None:
@@ -211,6 +215,7 @@ class FileChanges:
         OSError: the system has no more inotify instances or watches.
     """
 
+    is_told = True
     every: float | None = None
     rest = 0.002
 
@@ -257,6 +262,7 @@ def _checked(result: int) -> int:
 class DataVersion:
     """SQLite's own counter of commits by other connections (``PRAGMA data_version``)."""
 
+    is_told = True
     every: float | None = VERSION_EVERY
     rest = 0.0
 

@@ -148,7 +148,10 @@ class Keeper:
         if self._listener is None:
             self._listener = listener()
         if self._listener.prepare():
-            self._wake()
+            if self._listener.is_told:
+                self._wake()
+            else:
+                self._claiming.poll_again()  # once: there was no write that others may follow
             return None, 0
         if self._listener.every is not None:
             seconds = min(seconds, self._listener.every)

@@ -163,6 +163,23 @@ def test_threads_beyond_the_connections_are_warned_about(settings: Any) -> None:
     assert checks.connections_suffice(databases=[]) == []
 
 
+@pytest.mark.on_postgresql
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("pool", "threads"),
+    [(True, 4), ({}, None), (False, None), ({"max_size": 6}, 6), ({"max_size": 7}, None)],
+)
+def test_threads_beyond_the_connections_of_djangos_pool_are_warned_about(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, pool: Any, threads: int | None
+) -> None:
+    settings.BACKGROUND_TASK_RUN_ASYNC = True
+    settings.BACKGROUND_TASK_ASYNC_THREADS = 6  # and one that claims
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "pool", pool)
+    found = checks.connections_suffice(databases=["default"])
+    assert ids(found) == (["bgtasks.W003"] if threads else [])
+    assert threads is None or f"Django's pool has {threads}" in found[0].msg
+
+
 @pytest.mark.django_db
 def test_half_used_ids_are_warned_about() -> None:
     assert checks.ids_last(databases=["default"]) == []
