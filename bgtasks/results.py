@@ -227,7 +227,8 @@ def _wait(result: AsyncResult, until: float | None, timeout: float | None) -> ou
             left = wait if until is None else min(wait, until - elapsed())
             if left <= 0:
                 raise _too_late(result.id, state, timeout)
-            if not (listening.prepare() or wait_for_change(listening, left)):
+            changed = listening.prepare() or wait_for_change(listening, left)
+            if not (changed and listening.is_told):
                 if (
                     wait < LONGEST_POLL <= wait * 2
                     and not Worker.objects.using(db.alias()).exists()

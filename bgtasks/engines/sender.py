@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from concurrent.futures import Future, wait
 from typing import NamedTuple
 
+from django.db import close_old_connections, connections
+
+from bgtasks.clock import elapsed
 from bgtasks.engines.base import Engine, Message, Unreachable
+
+# So many times that many seconds after which a row is published again, a thread that still sends is
+# abandoned, and another one tries: its connection may be dead without knowing.
+ABANDON = 10
 
 
 class Batch(NamedTuple):
@@ -30,6 +37,7 @@ class Sender:
         self._batches: queue.SimpleQueue[Batch] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._last: Future[None] | None = None
+        self._began = 0.0
 
     def publish(self, messages: Sequence[Message]) -> None:
         """Publish messages. If this fails, they may be sent all the same, now or later.
@@ -39,30 +47,40 @@ class Sender:
                 which they would be published again, or it still has to take earlier ones.
         """
         if self._last and not self._last.done():
-            raise self._is_silent()
+            if elapsed() < self._began + ABANDON * self._engine.again_after:
+                raise self._is_silent()
+            self._thread = None
         if self._thread is None:
-            # Nobody waits for it at the end of the process.
-            self._thread = threading.Thread(target=self._serve, name="bgtasks-sender", daemon=True)
-            self._thread.start()
+            self._start()
         batch = Batch(messages, Future())
-        self._last = batch.sent
+        self._last, self._began = batch.sent, elapsed()
         self._batches.put(batch)
         wait([batch.sent], self._engine.again_after)
         if not batch.sent.done():
             raise self._is_silent()
         batch.sent.result()
 
+    def _start(self) -> None:
+        """Start a thread with a queue of its own. Nobody waits for it at the end of the process."""
+        self._batches = queue.SimpleQueue()
+        self._thread = threading.Thread(
+            target=self._serve, args=[self._batches], name="bgtasks-sender", daemon=True
+        )
+        self._thread.start()
+
     def _is_silent(self) -> Unreachable:
         return Unreachable(
             "the broker is connected and takes nothing. It may have no memory or no disk left."
         )
 
-    def _serve(self) -> None:
+    def _serve(self, batches: queue.SimpleQueue[Batch]) -> None:
         while True:
-            messages, sent = self._batches.get()
+            messages, sent = batches.get()
+            close_old_connections()  # a fleet may keep its messages in a database
             try:
                 self._engine.publish(messages)
             except BaseException as error:
+                connections.close_all()
                 sent.set_exception(error)
             else:
                 sent.set_result(None)

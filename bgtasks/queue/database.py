@@ -366,9 +366,10 @@ def _readable(text: bytes) -> str:
     return text.decode(errors="replace")
 
 
-# The SQLSTATEs of PostgreSQL's errors `lock_not_available`, `undefined_table` and
-# `undefined_column`; and what SQLite says in the place of the last two.
+# The SQLSTATEs of PostgreSQL's errors `lock_not_available`, `query_canceled`, `undefined_table`
+# and `undefined_column`; and what SQLite says in the place of the last two.
 _LOCK_TIMEOUT = "55P03"
+_QUERY_CANCELED = "57014"
 _UNDEFINED = {"42P01", "42703"}
 _NO_SUCH = ("no such table", "no such column", "has no column named")
 
@@ -376,6 +377,11 @@ _NO_SUCH = ("no such table", "no such column", "has no column named")
 def is_lock_timeout(error: Exception) -> bool:
     """Whether a statement failed on PostgreSQL because it had waited too long for a lock."""
     return _sqlstate(error) == _LOCK_TIMEOUT
+
+
+def is_given_up(error: Exception) -> bool:
+    """Whether PostgreSQL gave a statement up, for it took longer than ``statement_timeout``."""
+    return _sqlstate(error) == _QUERY_CANCELED
 
 
 def is_not_migrated(error: Exception) -> bool:

@@ -70,6 +70,9 @@ class Listener(Protocol):
     def changed(self) -> bool:
         """Whether something was written since the last call."""
 
+    def restart(self) -> None:
+        """Note that something was found."""
+
     def close(self) -> None: ...
 
 
@@ -156,6 +159,9 @@ class Notifications:
                 found = True
         return found
 
+    def restart(self) -> None:
+        pass
+
     def close(self) -> None:
         raw, self._listening = self._listening, None
         if raw is None or raw is not connections[self._alias].connection:
@@ -171,9 +177,9 @@ class Notifications:
 
 
 class Polling:
-    """Asks the database again and again, where nothing tells of changes.
+    """Says again and again that it is time to look, where nothing tells of changes.
 
-    The interval doubles while nothing is found, and begins anew when its user was busy meanwhile.
+    The interval runs from the end of a look to the next one. It doubles from look to look.
 
     Attributes:
         every: the interval in seconds.
@@ -183,9 +189,13 @@ class Polling:
     rest = 0.0
 
     def __init__(self) -> None:
-        self.every: float | None = POLL_SOON
+        self.every: float | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew with the shortest interval: something was found."""
         self._interval = POLL_SOON
-        self._at = 0.0
+        self._at: float | None = 0.0  # when to look; None: somebody looks now
 
     def prepare(self) -> bool:
         return self.changed()
@@ -195,13 +205,13 @@ class Polling:
 
     def changed(self) -> bool:
         now = elapsed()
-        left = self._at - now
-        if left > 0:
-            self.every = left
+        if self._at is None:
+            self._at = now + self._interval
+            self._interval = min(2 * self._interval, POLL_LATE)
+        if now < self._at:
+            self.every = self._at - now
             return False
-        busy = -left > self._interval
-        self._interval = POLL_SOON if busy else min(2 * self._interval, POLL_LATE)
-        self._at, self.every = now + self._interval, self._interval
+        self._at = None
         return True
 
     def close(self) -> None:
@@ -249,6 +259,9 @@ class FileChanges:
         except BlockingIOError:
             return False
 
+    def restart(self) -> None:
+        pass
+
     def close(self) -> None:
         os.close(self._fd)
 
@@ -279,6 +292,9 @@ class DataVersion:
         ((version,),) = db.fetch("PRAGMA data_version")
         before, self._version = self._version, version
         return bool(before != version)
+
+    def restart(self) -> None:
+        pass
 
     def close(self) -> None:
         self._version = None

@@ -12,13 +12,14 @@ that its connection is dead.
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from django.db import connections
+from django.db import DatabaseError, InterfaceError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
@@ -46,17 +47,40 @@ def limited(share: float = 1.0) -> Iterator[None]:
     _limits.seconds = max(SHORTEST, share * conf.lease())
     connection_created.connect(_connected, dispatch_uid="bgtasks.patience")
     for alias in _aliases():
-        if connections[alias].connection is not None:
-            _connected(None, connections[alias])
+        _limit_open(connections[alias])
     try:
         yield
     finally:
         forget()
 
 
+@contextmanager
+def suspended() -> Iterator[None]:
+    """Within this context, this thread waits for answers as long as it takes.
+
+    It is for code of the project. If that takes too long, the server alone gives its statement up,
+    which leaves the connection, and the transaction around it, as they are.
+    """
+    seconds = getattr(_limits, "seconds", None)
+    _limits.seconds = None
+    try:
+        yield
+    finally:
+        _limits.seconds = seconds
+
+
 def forget() -> None:
     """Have this thread wait as long as it takes: it is a copy of one in a parent process."""
     _limits.seconds = None
+
+
+def _limit_open(connection: BaseDatabaseWrapper) -> None:
+    """Limit a connection that is open already, or close it: the next one is limited."""
+    if connection.connection is not None:
+        try:
+            _connected(None, connection)
+        except (DatabaseError, InterfaceError):
+            connection.close()
 
 
 def break_dead_connections() -> None:
@@ -76,9 +100,13 @@ def break_dead_connections() -> None:
         "keepalives_count": 3,
         "tcp_user_timeout": int(seconds * 1000),
     }
+    if "PGCONNECT_TIMEOUT" in os.environ:
+        del defaults["connect_timeout"]
     for alias in _aliases():
         # The settings of a database are shared by its connections in all threads.
         options = connections.settings[alias].setdefault("OPTIONS", {})
+        if "service" in options or "PGSERVICE" in os.environ:
+            continue  # what that names may have all of these
         for name, value in defaults.items():
             options.setdefault(name, value)
 
@@ -110,15 +138,20 @@ def _wait(raw: Any, wait: Any, gen: Any, *args: Any, **options: Any) -> Any:
 def _until_late(gen: Any, raw: Any, seconds: float) -> Generator[Any, Any, Any]:
     """Do what psycopg's generator does, until it has waited too long."""
     ends_at = elapsed() + seconds + MARGIN
+    was_late = False
     try:
         wanted = next(gen)
         while True:
-            ready = yield wanted
-            if not ready and elapsed() > ends_at:  # psycopg looks in every 0.1 s
+            ready = yield wanted  # nothing every 0.1 s
+            is_late = not ready and elapsed() > ends_at
+            # Not at the first time: a task may have held the interpreter's lock since psycopg has
+            # looked, and an answer have come.
+            if is_late and was_late:
                 raw.pgconn.finish()
                 raise raw.OperationalError(
                     f"the database has not answered for {seconds + MARGIN:.3g} s"
                 )
+            was_late = is_late
             wanted = gen.send(ready)
     except StopIteration as end:
         return end.value

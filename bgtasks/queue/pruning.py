@@ -48,13 +48,13 @@ def prune(retention: Mapping[str, timedelta | None]) -> Iterator[int]:
         yield from _prune_outcomes(state, timezone.now() - age)
     ages = [age for age in retention.values() if age is not None]
     longest = max(ages) if len(ages) == len(retention) else None
-    if longest is not None:
-        yield from _prune_stray_attempts(longest)
-        yield from _prune_strays(longest)
     yield from id_marks.prune(longest)
     if (age := retention.get("failed")) is not None:
         yield from mails.prune(age)
     yield from counters.prune()
+    if longest is not None:  # last, for this reads whole tables, and the database may give it up
+        yield from _prune_stray_attempts(longest)
+        yield from _prune_strays(longest)
 
 
 # The tables with what is kept of a task beside its outcome, and is deleted with it.
@@ -83,11 +83,14 @@ def _prune_outcomes(state: str, before: datetime) -> Iterator[int]:
 
 def _is_deleting_watched() -> bool:
     """Whether Django has to delete the rows one by one, for a receiver or for rows of others."""
+    models = (Outcome, CompletedTask, *OF_TASK)
     return any(
-        signal.has_listeners(model)
-        for model in (Outcome, CompletedTask, *OF_TASK)
-        for signal in (pre_delete, post_delete)
-    ) or bool(CompletedTask._meta.related_objects)
+        signal.has_listeners(model) for model in models for signal in (pre_delete, post_delete)
+    ) or any(
+        field.auto_created and not field.concrete  # what refers to the model
+        for model in models
+        for field in model._meta.get_fields(include_hidden=True)
+    )
 
 
 def _prune_by_statements(state: str, before: datetime) -> Iterator[int]:

@@ -19,6 +19,7 @@ from django.db.models.signals import post_delete, post_save, pre_delete, pre_sav
 from django.dispatch import Signal
 
 from bgtasks.logs import get_logger
+from bgtasks.queue import patience
 from bgtasks.queue.database import alias, connection
 
 logger = get_logger(__name__)
@@ -32,7 +33,7 @@ def send(signal: Signal, sender: Any, **kwargs: Any) -> None:
     plain, coroutines = signal._live_receivers(sender)
     for receiver in (*plain, *map(async_to_sync, coroutines)):
         try:
-            with _savepoint_when_needed():
+            with _savepoint_when_needed(), patience.suspended():
                 receiver(signal=signal, sender=sender, **kwargs)
         # SystemExit too: a receiver must not end a worker any more than a task may.
         except BaseException:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from django.db import DatabaseError, DataError, InterfaceError, connections, reset_queries
 
@@ -19,6 +19,7 @@ from bgtasks.exceptions import LeaseLost
 from bgtasks.logs import get_logger
 from bgtasks.models import Worker
 from bgtasks.queue import claims, id_marks, pruning, rescue, workers
+from bgtasks.queue import database as db
 from bgtasks.queue.database import WORKER_PREFIX
 from bgtasks.queue.database_file import DatabaseFile, File
 from bgtasks.supervisor import lock_file
@@ -67,6 +68,7 @@ class Lease:
         self._beat_at = self._look_at = self._sweep_at = self._ids_at = 0.0
         self._ids = id_marks.IdWatch()
         self._prune_at = elapsed() + self._length
+        self._pruning: Iterator[int] | None = None
         # Since when a worker's heartbeat cannot be read.
         self._odd_since: dict[str, float] = {}
         self._cron.reset()
@@ -338,10 +340,13 @@ class Lease:
     def _prune_a_little(self) -> None:
         """Delete one batch of what is too old: between two batches there may be a heartbeat."""
         self._prune_at = elapsed() + PRUNE
+        pruned, self._pruning = self._pruning or pruning.prune(conf.retention()), None
         try:
-            if next(pruning.prune(conf.retention()), 0):
-                self._prune_at = elapsed() + 0.5
-        except (DatabaseError, InterfaceError):
-            raise
+            if next(pruned, 0):
+                self._prune_at, self._pruning = elapsed() + 0.5, pruned
+        except (DatabaseError, InterfaceError) as error:
+            if not db.is_given_up(error):
+                raise
+            logger.warning("Pruning takes too long, and is tried again later: %s", error)
         except Exception:  # usually of a receiver of post_delete, which must not end the worker
             logger.exception("Finished tasks are not pruned.")

@@ -53,7 +53,7 @@ class Keeper:
         self._wakeup = wakeup
         self._counts = counts
         self._listener: Listener | None = None
-        self._stopping = False
+        self._stopping = self._was_busy = False
         self._tries = 0  # attempts in a row to which the database has not answered
         self._orphaned_at: float | None = None
 
@@ -95,7 +95,9 @@ class Keeper:
             return
         seconds, notified = self._due_in(), None
         try:
-            if seconds > 0 and self._asleep:
+            if not self._asleep:
+                self._was_busy = True
+            elif seconds > 0:
                 notified, seconds = self._listen(seconds)
         except (DatabaseError, InterfaceError) as error:
             self._database_is_away(error)
@@ -147,6 +149,9 @@ class Keeper:
         """
         if self._listener is None:
             self._listener = listener()
+        if self._was_busy:
+            self._was_busy = False
+            self._listener.restart()
         if self._listener.prepare():
             if self._listener.is_told:
                 self._wake()

@@ -57,7 +57,8 @@ class PgBouncer:
         os.kill(self._process.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        os.kill(self._process.pid, signal.SIGCONT)
+        if self._process.poll() is None:
+            os.kill(self._process.pid, signal.SIGCONT)
 
 
 @contextmanager
@@ -88,8 +89,15 @@ def pgbouncer(url: str, mode: str = "transaction", size: int = 4) -> Iterator[Pg
         )  # fmt: skip
         process = subprocess.Popen([program, "--quiet", *other, configuration])
         bouncer = PgBouncer(process, port)
+
+        def said() -> str:
+            log = folder / "pgbouncer.log"
+            return (
+                f"PgBouncer answers ({process.poll()}, {log.read_text() if log.exists() else ''})"
+            )
+
         try:
-            eventually(lambda: _answers(bouncer.through(url)), "PgBouncer answers")
+            eventually(lambda: _answers(bouncer.through(url)), said)
             yield bouncer
         finally:
             bouncer.thaw()

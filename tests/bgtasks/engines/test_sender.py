@@ -6,12 +6,15 @@ import threading
 from collections.abc import Iterator, Sequence
 
 import pytest
+from django.db import DatabaseError, connection
 
 from bgtasks.engines.base import Engine, Message, Unreachable
 from bgtasks.engines.sender import Sender
 from tests.harness.waiting import eventually
 
 MESSAGE = Message(1, "token", None)
+# A statement after which its connection is broken, or at least has failed.
+BREAK = "SELECT pg_terminate_backend(pg_backend_pid())"
 
 
 class Hanging(Engine):
@@ -51,6 +54,44 @@ def test_one_that_takes_nothing_is_given_up(engine: Hanging) -> None:
     eventually(lambda: engine.taken == [MESSAGE], "it takes the first one")
     sender.publish([MESSAGE])
     assert engine.taken == [MESSAGE] * 2
+
+
+def test_one_that_never_comes_back_is_tried_by_another_thread(engine: Hanging) -> None:
+    sender, hangs = Sender(engine), engine.may
+    with pytest.raises(Unreachable):
+        sender.publish([MESSAGE])
+    engine.may = threading.Event()  # what is sent from now on is taken
+    engine.may.set()
+
+    def taken() -> bool:
+        try:
+            sender.publish([MESSAGE])
+        except Unreachable:
+            return False
+        return True
+
+    eventually(taken, "it takes messages again")
+    assert engine.taken == [MESSAGE]
+    hangs.set()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_broker_in_the_database_is_reached_again_after_its_connection_broke(
+    engine: Hanging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements = ["SELECT 1", BREAK, "SELECT 1"]
+
+    def publish(messages: Sequence[Message]) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(statements.pop(0))
+
+    monkeypatch.setattr(engine, "publish", publish)
+    engine.again_after = 3600.0
+    sender = Sender(engine)
+    sender.publish([MESSAGE])
+    with pytest.raises(DatabaseError):
+        sender.publish([MESSAGE])
+    sender.publish([MESSAGE])
 
 
 @pytest.mark.parametrize(

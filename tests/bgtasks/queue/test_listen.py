@@ -24,24 +24,41 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def intervals(polling: Polling, clock: Clock, count: int) -> list[float]:
-    """Poll as an idle worker does, and say how long it waits each time."""
-    waits = []
+def intervals(polling: Polling, clock: Clock, count: int, look: float = 0.0) -> list[float]:
+    """Look as an idle worker does, each time for so long, and say how long it rests after that."""
+    rests = []
     for _ in range(count):
         assert polling.changed()
-        assert not polling.prepare()  # it has just asked
+        clock.now += look
+        assert not polling.prepare()
         assert polling.every is not None
-        waits.append(round(polling.every, 3))
+        rests.append(round(polling.every, 3))
         clock.now += polling.every
-    return waits
+    return rests
 
 
-def test_an_idle_worker_polls_more_and_more_rarely(clock: Clock) -> None:
-    assert intervals(Polling(), clock, 6) == [POLL_SOON, 0.1, 0.2, 0.4, POLL_LATE, POLL_LATE]
+USUAL = [POLL_SOON, 0.1, 0.2, 0.4, POLL_LATE, POLL_LATE]
 
 
-def test_one_that_was_busy_meanwhile_polls_often_again(clock: Clock) -> None:
+def test_an_idle_worker_looks_more_and_more_rarely(clock: Clock) -> None:
+    assert intervals(Polling(), clock, 6) == USUAL
+
+
+def test_it_rests_as_long_where_a_look_takes_long(clock: Clock) -> None:
+    assert intervals(Polling(), clock, 6, look=3.0) == USUAL
+
+
+def test_one_that_found_something_looks_often_again(clock: Clock) -> None:
     polling = Polling()
-    assert intervals(polling, clock, 6)[-1] == POLL_LATE
-    clock.now += 2 * POLL_LATE
-    assert intervals(polling, clock, 2) == [POLL_SOON, 0.1]
+    assert intervals(polling, clock, 6) == USUAL
+    polling.restart()
+    assert intervals(polling, clock, 2) == USUAL[:2]
+
+
+def test_one_that_is_woken_earlier_goes_on_resting(clock: Clock) -> None:
+    polling = Polling()
+    assert polling.changed()
+    assert not polling.prepare()
+    clock.now += POLL_SOON / 2
+    assert not polling.prepare()
+    assert polling.every == pytest.approx(POLL_SOON / 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from hashlib import sha1
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from background_task.models import CompletedTask
@@ -76,6 +77,17 @@ def test_whoever_watches_deletions_sees_each() -> None:
         post_delete.disconnect(see, sender=CompletedTask)
     assert sorted(seen) == [each.completed_id for each in old]
     assert not Attempt.objects.exists()
+
+
+def test_rows_that_refer_to_completed_tasks_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not pruning._is_deleting_watched()
+    hidden = Mock(auto_created=True, concrete=False)  # as of a ForeignKey with related_name="+"
+
+    def fields(include_hidden: bool = False) -> list[Mock]:
+        return [hidden] if include_hidden else []
+
+    monkeypatch.setattr(CompletedTask._meta, "get_fields", fields)
+    assert pruning._is_deleting_watched()
 
 
 def test_outcomes_of_one_moment_are_pruned_in_several_batches(

@@ -1,0 +1,1 @@
+"""An app whose receiver waits for the database longer than a lease."""
