@@ -14,7 +14,8 @@ from bgtasks.clock import elapsed
 from bgtasks.engines.base import Engine, Message, Unreachable
 
 # So many times that many seconds after which a row is published again, a thread that still sends is
-# abandoned, and another one tries: its connection may be dead without knowing.
+# abandoned, and another one tries: its connection may be dead without knowing. The number doubles
+# each time, so that a broker that hangs for days costs few threads.
 ABANDON = 10
 
 
@@ -38,6 +39,7 @@ class Sender:
         self._thread: threading.Thread | None = None
         self._last: Future[None] | None = None
         self._began = 0.0
+        self._abandon = ABANDON
 
     def publish(self, messages: Sequence[Message]) -> None:
         """Publish messages. If this fails, they may be sent all the same, now or later.
@@ -47,9 +49,10 @@ class Sender:
                 which they would be published again, or it still has to take earlier ones.
         """
         if self._last and not self._last.done():
-            if elapsed() < self._began + ABANDON * self._engine.again_after:
+            if elapsed() < self._began + self._abandon * self._engine.again_after:
                 raise self._is_silent()
             self._thread = None
+            self._abandon *= 2
         if self._thread is None:
             self._start()
         batch = Batch(messages, Future())
@@ -58,6 +61,7 @@ class Sender:
         wait([batch.sent], self._engine.again_after)
         if not batch.sent.done():
             raise self._is_silent()
+        self._abandon = ABANDON
         batch.sent.result()
 
     def _start(self) -> None:
