@@ -148,9 +148,9 @@ class Freeze(Cell):
     def strike(self, arena: Arena) -> None:
         member = arena.any_member()
         pids = self._some_of(arena, member)
-        if arena.server:
-            send(pids, signal.SIGSTOP)
-        else:  # what is frozen in the middle of a write would keep everybody from writing
+        if arena.server or member.process.pid not in pids:
+            send(pids, signal.SIGSTOP)  # a child that is stopped alone is killed by its supervisor
+        else:  # what is frozen in the middle of a write would keep everybody from writing on SQLite
             arena.project.freeze(pids)
         time.sleep(LEASE * arena.random.uniform(1.2, 2))
         send(pids, signal.SIGCONT)

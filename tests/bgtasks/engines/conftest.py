@@ -21,7 +21,7 @@ def engine(
     folder = tmp_path_factory.mktemp("engine")
     project = make_deployment(
         folder,
-        BGTASKS_GRACE=1.0,
+        BGTASKS_GRACE=5.0,
         EMAIL_BACKEND="bgtasks.mail.BackgroundEmailBackend",
         BGTASKS_EMAIL_BACKEND="django.core.mail.backends.filebased.EmailBackend",
         EMAIL_FILE_PATH=str(folder / "mails"),
