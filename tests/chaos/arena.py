@@ -211,7 +211,10 @@ class Arena:
         return f"left: {self.project.rows()[:5]}\n{self.project.rows('bgtasks_worker')}\n{outputs}"
 
 
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+# Where Debian has it, or where it would be.
+FAKETIME = next(
+    Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), Path("/usr/lib/libfaketimeMT.so.1")
+)
 
 
 def fake_clock(clock: Path) -> dict[str, str]:

@@ -170,7 +170,10 @@ def private_postgresql(
     # Whoever runs it cannot enter the folders of the tests.
     with tempfile.TemporaryDirectory(prefix="postgresql-", ignore_cleanup_errors=True) as name:
         if os.getuid() == 0:
-            user = pwd.getpwnam("postgres")
+            try:
+                user = pwd.getpwnam("postgres")
+            except KeyError:
+                missing("the system's user postgres, for PostgreSQL refuses to run as root")
             os.chown(name, user.pw_uid, user.pw_gid)
         server = PrivateServer(Path(name), address, prefix)
         try:
