@@ -30,6 +30,7 @@ pool_mode = {mode}
 default_pool_size = {size}
 logfile = {folder}/pgbouncer.log
 pidfile = {folder}/pgbouncer.pid
+server_login_retry = 1
 ignore_startup_parameters = extra_float_digits,options
 """
 
@@ -92,12 +93,12 @@ def pgbouncer(url: str, mode: str = "transaction", size: int = 4) -> Iterator[Pg
 
         def said() -> str:
             log = folder / "pgbouncer.log"
-            return (
-                f"PgBouncer answers ({process.poll()}, {log.read_text() if log.exists() else ''})"
-            )
+            return f"PgBouncer ({process.poll()}): {log.read_text() if log.exists() else 'silent'}"
 
         try:
-            eventually(lambda: _answers(bouncer.through(url)), said)
+            # If somebody else has taken the port meanwhile, it has ended.
+            eventually(lambda: process.poll() is not None or _answers(bouncer.through(url)), said)
+            assert process.poll() is None, said()
             yield bouncer
         finally:
             bouncer.thaw()
