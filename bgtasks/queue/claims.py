@@ -13,7 +13,7 @@ from django.utils import timezone
 from bgtasks import conf
 from bgtasks.queue import call_options, notify
 from bgtasks.queue import database as db
-from bgtasks.queue.deliveries import IS_PUBLISHED
+from bgtasks.queue.deliveries import IS_PUBLISHED, RECALL
 from bgtasks.queue.frontier import Frontier
 from bgtasks.queue.pauses import NOT_PAUSED
 
@@ -158,7 +158,7 @@ def release(rows: Sequence[Task], delay: timedelta | None = None) -> int:
         return 0
     given, params = db.given(rows)
     attempts = f"CASE WHEN {IS_PUBLISHED} THEN attempts ELSE {db.one_attempt_less()} END"
-    changes = f"locked_by = NULL, locked_at = NULL, attempts = {attempts}"
+    changes = f"{RECALL}, attempts = {attempts}"
     if delay:
         for row in rows:
             call_options.keep_slot(row)

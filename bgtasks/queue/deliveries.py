@@ -20,7 +20,7 @@ RELAY = "relay"
 # SQL, for a statement with parameters, for whether a worker holds a row that is no relay.
 IS_RUNNING = f"(locked_by IS NOT NULL AND locked_by NOT LIKE '%%.{RELAY}-%%')"
 IS_PUBLISHED = f"(locked_by IS NOT NULL AND locked_by LIKE '%%.{RELAY}-%%')"
-# SQL, for a statement with parameters, for whether a row in the queue waits, and what recalls it.
+# SQL, for a statement with parameters, for whether a row in the queue waits, and what frees it.
 WAITS = f"(locked_by IS NULL OR {IS_PUBLISHED}) AND failed_at IS NULL"
 RECALL = "locked_by = NULL, locked_at = NULL"
 RECALLED = {"locked_by": None, "locked_at": None}

@@ -11,6 +11,7 @@ import pytest
 
 from tests.harness.fleets import APP, Fleet, MakeFleet, lives, pids
 from tests.harness.forwarder import Forwarder
+from tests.harness.process import Process
 from tests.harness.waiting import eventually
 
 
@@ -25,6 +26,16 @@ def purge(fleet: Fleet) -> bool:
     command = fleet.celery("purge", "--force", "--queues", fleet.queues)
     command.wait()
     return "Purged" in command.output
+
+
+def running(make_fleet: MakeFleet, key: str, seconds: int) -> tuple[Fleet, Process]:
+    """A fleet that has begun a task which takes so long, and its worker."""
+    fleet = make_fleet()
+    fleet.relay()
+    workers = fleet.workers()
+    fleet.run(f"tasks.slow({key!r}, {seconds})")
+    fleet.project.wait_for("begin", key)
+    return fleet, workers
 
 
 def troubles(fleet: Fleet) -> str:
@@ -159,11 +170,7 @@ def test_when_the_relay_is_killed_another_sends_its_rows_and_no_attempt_is_lost(
 
 
 def test_a_worker_that_is_asked_to_end_finishes_its_tasks(make_fleet: MakeFleet) -> None:
-    fleet = make_fleet()
-    fleet.relay()
-    workers = fleet.workers()
-    fleet.run("tasks.slow('warm', 1)")
-    fleet.project.wait_for("begin", "warm")
+    fleet, workers = running(make_fleet, "warm", 1)
     os.kill(workers.pid, signal.SIGTERM)
     assert workers.wait() == 0
     assert fleet.project.ledger("end", "warm")
@@ -172,11 +179,7 @@ def test_a_worker_that_is_asked_to_end_finishes_its_tasks(make_fleet: MakeFleet)
 
 
 def test_a_signal_to_all_processes_lets_them_finish_their_tasks(make_fleet: MakeFleet) -> None:
-    fleet = make_fleet()
-    fleet.relay()
-    workers = fleet.workers()
-    fleet.run("tasks.slow('warm', 1)")
-    fleet.project.wait_for("begin", "warm")
+    fleet, workers = running(make_fleet, "warm", 1)
     assert workers.stop(signal.SIGTERM) == 0  # to the whole group, as honcho and systemd do
     assert fleet.project.ledger("end", "warm")
     assert not fleet.project.attempts()
@@ -184,11 +187,7 @@ def test_a_signal_to_all_processes_lets_them_finish_their_tasks(make_fleet: Make
 
 
 def test_a_run_that_a_cold_shutdown_ends_is_no_failure(make_fleet: MakeFleet) -> None:
-    fleet = make_fleet()
-    fleet.relay()
-    workers = fleet.workers()
-    fleet.run("tasks.slow('cold', 3600)")
-    fleet.project.wait_for("begin", "cold")
+    fleet, workers = running(make_fleet, "cold", 3600)
     os.kill(workers.pid, signal.SIGQUIT)
     workers.wait()
     [attempt] = eventually(fleet.project.attempts, "the attempt")

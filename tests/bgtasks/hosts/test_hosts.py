@@ -10,6 +10,7 @@ import pytest
 from tests.bgtasks.hosts.conftest import Site
 from tests.harness.deployment import Deployment
 from tests.harness.pgbouncer import pgbouncer
+from tests.harness.process import Process
 from tests.harness.waiting import eventually
 
 pytestmark = pytest.mark.on_postgresql
@@ -21,6 +22,17 @@ LEASE = 4
 def run(site: Site, code: str) -> str:
     """Enqueue from outside of the hosts, past their network."""
     return site.project.run(code, DATABASE_URL=site.server.local_url)
+
+
+def busy(make_site: MakeSite) -> tuple[Site, list[Process]]:
+    """A site whose workers are in the middle of two hundred tasks, and these workers."""
+    site = make_site(BGTASKS_LEASE=LEASE)
+    workers = [host.worker(site.project, "--processes", "2") for host in site.hosts]
+    for worker in workers:
+        worker.wait_for("is ready")
+    run(site, "[tasks.slow(n, 0.05) for n in range(200)]")
+    site.project.wait_for("end", count=20)
+    return site, workers
 
 
 def holder(project: Deployment, key: str) -> str:
@@ -101,13 +113,8 @@ def test_a_host_that_is_cut_off_for_a_moment_loses_nothing(make_site: MakeSite) 
 
 
 def test_a_database_that_answers_nothing_holds_nobody_up_for_ever(make_site: MakeSite) -> None:
-    site = make_site(BGTASKS_LEASE=LEASE)
+    site, workers = busy(make_site)
     project = site.project
-    workers = [host.worker(project, "--processes", "2") for host in site.hosts]
-    for worker in workers:
-        worker.wait_for("is ready")
-    run(site, "[tasks.slow(n, 0.05) for n in range(200)]")
-    project.wait_for("end", count=20)
     site.server.freeze()
     for worker in workers:
         worker.wait_for("has not answered for")
@@ -129,13 +136,8 @@ def test_workers_can_be_stopped_while_the_database_answers_nothing(make_site: Ma
 
 @pytest.mark.parametrize("how", ["SIGINT", "SIGQUIT"])
 def test_a_restart_of_the_database_loses_nothing(make_site: MakeSite, how: str) -> None:
-    site = make_site(BGTASKS_LEASE=LEASE)
+    site, _ = busy(make_site)
     project = site.project
-    workers = [host.worker(project, "--processes", "2") for host in site.hosts]
-    for worker in workers:
-        worker.wait_for("is ready")
-    run(site, "[tasks.slow(n, 0.05) for n in range(200)]")
-    project.wait_for("end", count=20)
     site.server.stop(signal.Signals[how])
     site.server.start()
     eventually(lambda: len(project.completed()) == 200, "all are run")
