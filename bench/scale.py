@@ -3,6 +3,8 @@
     python bench/scale.py hosts [--rounds 5]              # two workers beside one
     python bench/scale.py history [--rows 10000000]       # a drain beside so many ended tasks
     python bench/scale.py prune [--rows 10000000]         # deleting them, and who waits meanwhile
+    python bench/scale.py prune --partitions              # the same of a partition
+    python bench/scale.py partitions [--rows 3000000]     # what thirty partitions cost
 
 A host is one ``process_tasks`` with a folder of its own for temporary files, so that no worker
 knows by a lock file what the other one does. All of it runs on this machine.
@@ -12,11 +14,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,18 +32,21 @@ from bench.measures.rig import Rig  # noqa: E402
 from bench.versions import machine  # noqa: E402
 from tests.harness.deployment import deployments  # noqa: E402
 from tests.harness.process import Process  # noqa: E402
+from tests.harness.waiting import eventually  # noqa: E402
 
 SECONDS, TASKS = 0.02, 4_000
 SIZE = ["--processes", "2", "--threads", "4"]
 DRAINED = 20_000
+DAYS = 30
+MAIN = ("bgtasks_outcome", "background_task_completedtask")
 
 
 @contextmanager
-def rig() -> Iterator[Rig]:
+def rig(**settings: object) -> Iterator[Rig]:
     """A fresh database, gone afterwards with all its workers."""
     with tempfile.TemporaryDirectory(prefix="scale-") as name:
         maker = deployments(Path(name))
-        made = Rig(Path(name), next(maker)(Path(name)).database)
+        made = Rig(Path(name), next(maker)(Path(name)).database, **settings)
         try:
             yield made
         finally:
@@ -81,24 +87,29 @@ def history(rows: int, rounds: int) -> None:
     print(f"the drain with a history over that without: {statistics.median(ratios):.2f}")
 
 
-def _remember(here: Rig, rows: int, days: int) -> None:
-    """Have so many tasks that succeeded so long ago. After seven days they may be pruned."""
-    began = time.monotonic()
+def _remember(here: Rig, rows: int, days: int, into: Sequence[str] = MAIN, first: int = 1) -> None:
+    """Have so many tasks that succeeded so long ago. After seven days they may be pruned.
+
+    Args:
+        into: the tables of the outcomes and of the completed tasks.
+        first: the first id.
+    """
     ago = f"now() - interval '{days} days' + i * interval '1 millisecond'"
+    last = first + rows - 1
+    outcomes, completed = into
     here.database.query(
-        "INSERT INTO background_task_completedtask (id, run_at, task_name, task_params, "
+        f"INSERT INTO {completed} (id, run_at, task_name, task_params, "
         f"task_hash, priority, repeat, attempts, last_error) SELECT i, {ago}, 'bench.old', "
-        f"'[[' || i || '], {{}}]', 'h' || i, 0, 0, 1, '' FROM generate_series(1, {rows}) AS i"
+        f"'[[' || i || '], {{}}]', 'h' || i, 0, 0, 1, '' FROM generate_series({first}, {last}) AS i"
     )
     here.database.query(
-        "INSERT INTO bgtasks_outcome (task_id, completed_id, state, attempts, started_at, "
+        f"INSERT INTO {outcomes} (task_id, completed_id, state, attempts, started_at, "
         f"finished_at, due_at) SELECT i, i, 'succeeded', 1, {ago}, {ago}, {ago} "
-        f"FROM generate_series(1, {rows}) AS i"
+        f"FROM generate_series({first}, {last}) AS i"
     )
     for table in ("background_task_completedtask", "background_task"):
-        here.database.query(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), {rows + 1})")
+        here.database.query(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), {last + 1})")
     here.database.query("VACUUM ANALYZE")
-    print(f"{rows:,} ended tasks were made in {time.monotonic() - began:.0f} s")
 
 
 def _drain(here: Rig) -> float:
@@ -111,10 +122,37 @@ def _drain(here: Rig) -> float:
     return (DRAINED - 1) / (records[-1][1] - records[0][1])
 
 
-def prune(rows: int) -> None:
+def partitioned(rows: int, rounds: int) -> None:
+    """A drain, and looking results up, without and with a partition for each of thirty days."""
+    ratios = []
+    with rig() as plain, rig(BGTASKS_PARTITION_HISTORY=True) as parted:
+        _remember(plain, rows, days=6)
+        each = rows // DAYS
+        for number, place in enumerate(parted.call(f"partitions_of({DAYS})")):
+            _remember(parted, each, 6, place, first=1 + number * each)
+        # A worker has made the partition of today before the first drain begins.
+        parted.worker()
+        eventually(
+            lambda: len(parted.rows("pg_class", "relname ~ '^bgtasks_outcome_[0-9]{8}$'")) > DAYS,
+            "the partition of today",
+        )
+        parted.workers[-1].stop()
+        for number in range(rounds):
+            without, beside = _drain(plain), _drain(parted)
+            ratios.append(beside / without)
+            print(f"round {number + 1}: {without:.0f}/s without partitions, {beside:.0f}/s with")
+        print(f"the drain with partitions over that without: {statistics.median(ratios):.2f}")
+        ids = random.sample(range(1, each * DAYS), 2000)
+        for name, here in (("without", plain), ("with", parted)):
+            median = statistics.median(here.call(f"read_results({ids})")) * 1000
+            print(f"looking up one result, {name} partitions: {median:.2f} ms in the median")
+
+
+def prune(rows: int, in_partitions: bool) -> None:
     """Delete a history, while a worker runs, and see how late tasks start meanwhile."""
-    with rig() as here:
-        _remember(here, rows, days=30)
+    with rig(BGTASKS_PARTITION_HISTORY=in_partitions) as here:
+        into = here.call("partitions_of(30)")[0] if in_partitions else MAIN
+        _remember(here, rows, 30, into)
         here.worker()
         here.until_idle()
         _tell("without", _late(here, lambda: here.executed() < 300))
@@ -153,7 +191,8 @@ def _tell(when: str, late: list[float]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=("hosts", "history", "prune"))
+    parser.add_argument("what", choices=("hosts", "history", "prune", "partitions"))
+    parser.add_argument("--partitions", action="store_true", help="prune a partition")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=10_000_000)
     given = parser.parse_args()
@@ -162,8 +201,10 @@ def main() -> None:
         hosts(given.rounds)
     elif given.what == "history":
         history(given.rows, given.rounds)
+    elif given.what == "partitions":
+        partitioned(given.rows, given.rounds)
     else:
-        prune(given.rows)
+        prune(given.rows, given.partitions)
 
 
 if __name__ == "__main__":

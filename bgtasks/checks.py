@@ -23,6 +23,7 @@ from django.db import DatabaseError, connections, router
 
 from bgtasks import conf
 from bgtasks.operations.unserved import unserved
+from bgtasks.queue import partitions
 from bgtasks.queue.database import alias, connection, in_memory, last_id
 from bgtasks.tasks import registry
 from bgtasks.worker.options import Options
@@ -40,6 +41,7 @@ def register_all() -> None:
     register(settings_make_sense)
     register(sqlite_file)
     register(mails_can_be_sent)
+    register(history_can_be_partitioned)
     register(traces_can_be_made)
     register(transactions_are_shared)
     register(django_tasks_are_queued)
@@ -114,6 +116,21 @@ def settings_make_sense(**kwargs: Any) -> list[CheckMessage]:
         wrong.append(f"BGTASKS_LISTEN_DATABASE is {direct!r}, which is not in DATABASES.")
     hint = "Leave the setting out for its default."
     return [Error(text, hint=hint, id="bgtasks.E003") for text in wrong]
+
+
+def history_can_be_partitioned(**kwargs: Any) -> list[CheckMessage]:
+    """The history is partitioned if that is asked for."""
+    if not conf.partition_history() or settings_make_sense():
+        return []
+    if not (reason := partitions.obstacle()):
+        return []
+    return [
+        CheckWarning(
+            f"BGTASKS_PARTITION_HISTORY has no effect, because {reason}.",
+            hint="Change that, or leave the setting out.",
+            id="bgtasks.W009",
+        )
+    ]
 
 
 def traces_can_be_made(**kwargs: Any) -> list[CheckMessage]:

@@ -89,6 +89,11 @@ def retention() -> dict[str, timedelta | None]:
     return {**RETENTION, **getattr(settings, "BGTASKS_RETENTION", {})}
 
 
+def partition_history() -> bool:
+    """Whether PostgreSQL gets a table for each day's tasks that succeed."""
+    return bool(getattr(settings, "BGTASKS_PARTITION_HISTORY", False))
+
+
 def eager() -> bool:
     """Whether a task runs inside the call that enqueues it, which is for tests."""
     return bool(getattr(settings, "BGTASKS_EAGER", False))

@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import connection
@@ -13,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 
 from bench.project import tasks
 from bgtasks.dialects.django_q import async_task
+from bgtasks.queue import outcomes, partitions
 
 # A call in each dialect, and those that may need a statement more.
 CALLS: dict[str, Callable[[int], Any]] = {
@@ -37,6 +39,25 @@ def steadily(times: int, pause: float) -> None:
         time.sleep(pause)
         began = time.perf_counter()
         tasks.tick()
+        took.append(time.perf_counter() - began)
+    print(json.dumps(took))
+
+
+def partitions_of(days: int) -> None:
+    """Make partitions for so many days until yesterday; prints their tables, the oldest first."""
+    today = datetime.now(UTC).date()
+    for ago in range(days, 0, -1):
+        partitions.make(today - timedelta(days=ago))
+    print(json.dumps([each.place for each in partitions.partitions()]))
+
+
+def read_results(ids: list[int]) -> None:
+    """Look up what became of tasks, one by one; prints the seconds that each look took."""
+    outcomes.find(ids[0])  # connects
+    took = []
+    for task_id in ids:
+        began = time.perf_counter()
+        assert outcomes.find(task_id)
         took.append(time.perf_counter() - began)
     print(json.dumps(took))
 

@@ -27,6 +27,7 @@ from bgtasks.queue import (
     families,
     finish_sql,
     notify,
+    partitions,
     receivers,
     run_log,
 )
@@ -44,17 +45,16 @@ def record_successes(endings: Sequence[Ending]) -> list[Task]:
         The rows that our claims no longer held. Nothing was changed for those.
     """
     rows = [ending.row for ending in endings]
+    into = partitions.place()
     if db.on_postgresql() and not Task._meta.related_objects:
         families.write(endings)  # before: it can be repeated, and the finish cannot
-        kept = finish_sql.finish_at_once(endings)
+        kept = finish_sql.finish_at_once(endings, into)
     else:
         with transaction.atomic(using=db.alias()):
             families.write(endings)
-            kept = [
-                task_id
-                for task_id, _ in finish_sql.write_outcomes(endings, Outcome.State.SUCCEEDED)
-            ]
-            finish_sql.copy(kept, None, "")
+            written = finish_sql.write_outcomes(endings, Outcome.State.SUCCEEDED, into)
+            kept = [task_id for task_id, _ in written]
+            finish_sql.copy(kept, None, "", into)
             finish_sql.remove(kept)
             notify.notify_waiters(kept)
     if len(kept) == len(rows):
@@ -97,10 +97,11 @@ def record_with_receivers(endings: Sequence[Ending]) -> tuple[list[Task], float]
         sent. And the seconds that the receivers of the others took.
     """
     rows = [ending.row for ending in endings]
+    into = partitions.place()
     with transaction.atomic(using=db.alias()):
-        written = dict(finish_sql.write_outcomes(endings, Outcome.State.SUCCEEDED))
+        written = dict(finish_sql.write_outcomes(endings, Outcome.State.SUCCEEDED, into))
         kept = [row for row in rows if row.pk in written]
-        finish_sql.copy(list(written), None, "")
+        finish_sql.copy(list(written), None, "", into)
         families.write(endings)
         completed = _completed(written.values())
         began = elapsed()

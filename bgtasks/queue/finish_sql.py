@@ -18,6 +18,7 @@ from bgtasks.models import Outcome
 from bgtasks.queue import database as db
 from bgtasks.queue import notify
 from bgtasks.queue.ending import Ending
+from bgtasks.queue.partitions import MAIN, Place
 
 # If the task table was remade, or its sequence set back, there may be an outcome of an older row
 # with the same id. It is replaced, for it must not make the finish fail.
@@ -27,16 +28,18 @@ _REPLACE_STALE = (
     "finished_at = excluded.finished_at, result = excluded.result, "
     "exception = excluded.exception, due_at = excluded.due_at"
 )
-_INTO_OUTCOMES = (
-    f"INSERT INTO {db.OUTCOMES} (task_id, completed_id, state, attempts, started_at, finished_at, "
-    "result, exception, due_at)"
+_COLUMNS = (
+    "(task_id, completed_id, state, attempts, started_at, finished_at, result, exception, due_at)"
 )
 
 
-def finish_at_once(endings: Sequence[Ending]) -> list[int]:
+def finish_at_once(endings: Sequence[Ending], into: Place) -> list[int]:
     """Do in one statement what `write_outcomes`, `copy` and `remove` do, for plain successes.
 
     For PostgreSQL alone.
+
+    Args:
+        into: the tables that get the outcomes and the completed rows.
 
     Returns:
         The ids of the rows that our claims still held.
@@ -52,12 +55,12 @@ def finish_at_once(endings: Sequence[Ending]) -> list[int]:
         f"AND {db.TASKS}.id = ANY(%s::bigint[]) AND {db.is_held_as_given()} "
         f"RETURNING {db.TASKS}.*, given.result, given.started_at), "
         f"ended AS MATERIALIZED (SELECT {fresh} AS completed_id, gone.* FROM gone), "
-        f"copied AS (INSERT INTO {db.COMPLETED} (id, run_at, last_error, {columns}) "
+        f"copied AS (INSERT INTO {into.completed} (id, run_at, last_error, {columns}) "
         f"SELECT completed_id, %s, '', {columns} FROM ended), "
         f"notified AS ({notify.NOTIFY_ENDED.format('SELECT id FROM ended')}), "
-        f"written AS ({_INTO_OUTCOMES} SELECT id, completed_id, %s, attempts, started_at, "
-        f"{finished}, result, NULL, {db.date_or_null('run_at')} FROM ended "
-        f"{_REPLACE_STALE} RETURNING task_id) "
+        f"written AS (INSERT INTO {into.outcomes} {_COLUMNS} "
+        f"SELECT id, completed_id, %s, attempts, started_at, {finished}, result, NULL, "
+        f"{db.date_or_null('run_at')} FROM ended {_REPLACE_STALE} RETURNING task_id) "
         # PostgreSQL does not run a SELECT in a WITH that nothing reads: hence "notified" here.
         "SELECT task_id FROM written, notified"
     )
@@ -115,8 +118,13 @@ def _given(endings: Sequence[Ending]) -> tuple[str, list[Any]]:
     return given, [json.dumps(list(zip(*columns, db.moments(began), strict=True)))]
 
 
-def write_outcomes(endings: Sequence[Ending], state: str) -> list[tuple[int, int]]:
+def write_outcomes(
+    endings: Sequence[Ending], state: str, into: Place = MAIN
+) -> list[tuple[int, int]]:
     """Write the outcomes of the rows that our claims still hold, and lock these rows.
+
+    Args:
+        into: the tables that get the outcomes and the completed rows.
 
     Returns:
         The id of each such row, and the id that its completed row will have.
@@ -127,29 +135,30 @@ def write_outcomes(endings: Sequence[Ending], state: str) -> list[tuple[int, int
     due = db.date_or_null(f"{db.TASKS}.run_at")
     lock = f"FOR UPDATE OF {db.TASKS}" if db.on_postgresql() else ""
     sql = (
-        f"{_INTO_OUTCOMES} SELECT {db.TASKS}.id, {fresh}, %s, attempts, given.started_at, "
-        f"{finished}, result, exception, {due} "
-        f"FROM {given} JOIN {db.TASKS} ON {db.TASKS}.id = given.id "
+        f"INSERT INTO {into.outcomes} {_COLUMNS} "
+        f"SELECT {db.TASKS}.id, {fresh}, %s, attempts, given.started_at, {finished}, result, "
+        f"exception, {due} FROM {given} JOIN {db.TASKS} ON {db.TASKS}.id = given.id "
         f"AND {db.is_held_as_given()} WHERE true {lock} "
         f"{_REPLACE_STALE} RETURNING task_id, completed_id"
     )
     return db.fetch(sql, [*params, state, *now, *values])
 
 
-def copy(ids: Sequence[int], failed_at: datetime | None, error: str) -> None:
+def copy(ids: Sequence[int], failed_at: datetime | None, error: str, into: Place = MAIN) -> None:
     """Write the completed rows of rows that have an outcome.
 
     Their ``run_at`` is the time of the ending, as upstream sets it.
 
     Args:
         failed_at: None for a success.
+        into: the tables into which their outcomes were written.
     """
     columns = ", ".join(db.COPIED)
     failure = None if failed_at is None else db.moment(failed_at)
     db.execute(
-        f"INSERT INTO {db.COMPLETED} (id, run_at, failed_at, last_error, {columns}) "
+        f"INSERT INTO {into.completed} (id, run_at, failed_at, last_error, {columns}) "
         f"SELECT completed_id, %s, %s, %s, {', '.join(f'{db.TASKS}.{c}' for c in db.COPIED)} "
-        f"FROM {db.TASKS} JOIN {db.OUTCOMES} ON task_id = {db.TASKS}.id "
+        f"FROM {db.TASKS} JOIN {into.outcomes} ON task_id = {db.TASKS}.id "
         f"WHERE {db.is_member(f'{db.TASKS}.id', 'bigint')}",
         [db.moment(timezone.now()), failure, error, db.members(ids)],
     )

@@ -24,7 +24,7 @@ from bgtasks.models import (
     Task,
     UniqueKey,
 )
-from bgtasks.queue import counters, id_marks, mails
+from bgtasks.queue import counters, id_marks, mails, partitions
 from bgtasks.queue import database as db
 
 # How many tasks one transaction deletes: on SQLite it keeps every other writer waiting. And how
@@ -40,7 +40,7 @@ def prune(retention: Mapping[str, timedelta | None]) -> Iterator[int]:
         retention: for each `Outcome.State` how long its outcomes are kept; None: for ever.
 
     Yields:
-        The number of tasks or rows deleted, after each batch.
+        The number of tasks or rows deleted, after each batch; or 0, if it has to wait for somebody.
     """
     for state, age in retention.items():
         if age is None:
@@ -70,11 +70,17 @@ def _prune_outcomes(state: str, before: datetime) -> Iterator[int]:
     """Delete the outcomes of a state that are older than a date, with all else that is kept.
 
     Yields:
-        The number of tasks, after each batch.
+        The number of tasks, after each batch; or 0, if it has to wait for somebody.
     """
     if db.on_postgresql() and not _is_deleting_watched():
         yield from _prune_by_statements(state, before)
-        return
+    else:
+        yield from _prune_by_django(state, before)
+    if db.on_postgresql() and state == Outcome.State.SUCCEEDED:
+        yield from _prune_partitions(before)
+
+
+def _prune_by_django(state: str, before: datetime) -> Iterator[int]:
     old = Outcome.objects.using(db.alias()).filter(state=state, finished_at__lt=before)
     while batch := dict(old.values_list("task_id", "completed_id")[:BATCH]):
         forget(batch)
@@ -86,15 +92,13 @@ def _is_deleting_watched() -> bool:
     models = (Outcome, CompletedTask, *OF_TASK)
     return any(
         signal.has_listeners(model) for model in models for signal in (pre_delete, post_delete)
-    ) or any(
-        field.auto_created and not field.concrete  # what refers to the model
-        for model in models
-        for field in model._meta.get_fields(include_hidden=True)
-    )
+    ) or any(map(partitions.is_referred_to, models))
 
 
 def _prune_by_statements(state: str, before: datetime) -> Iterator[int]:
-    """What `_prune_outcomes` does, on PostgreSQL: one statement a batch, ten times as fast.
+    """What `_prune_by_django` does, on PostgreSQL: one statement a batch, ten times as fast.
+
+    It leaves out partitions.
 
     Each batch begins with the last date of the one before, so that none passes over the index
     entries of what is deleted, which stay while somebody has an old snapshot.
@@ -110,7 +114,7 @@ def _prune_by_statements(state: str, before: datetime) -> Iterator[int]:
 
 
 def _deleting(table: str, column: str, of_old: str) -> str:
-    return f"DELETE FROM {table} USING old WHERE {table}.{column} = old.{of_old}"
+    return f"DELETE FROM ONLY {table} USING old WHERE {table}.{column} = old.{of_old}"
 
 
 _RESTS = [
@@ -120,11 +124,38 @@ _RESTS = [
 ]
 # MATERIALIZED: otherwise the planner may run the SELECT with its LIMIT once for each table.
 _STATEMENT = (
-    f"WITH old AS MATERIALIZED (SELECT task_id, completed_id, finished_at FROM {db.OUTCOMES} "
-    "WHERE state = %s AND finished_at >= %s AND finished_at < %s ORDER BY finished_at LIMIT %s), "
+    "WITH old AS MATERIALIZED (SELECT task_id, completed_id, finished_at "
+    f"FROM ONLY {db.OUTCOMES} WHERE state = %s AND finished_at >= %s AND finished_at < %s "
+    "ORDER BY finished_at LIMIT %s), "
     + ", ".join(f"rest{number} AS ({statement})" for number, statement in enumerate(_RESTS))
     + " SELECT COUNT(*), CAST(MAX(finished_at) AS text) FROM old"
 )
+
+
+def _prune_partitions(before: datetime) -> Iterator[int]:
+    """Drop the partitions that are old as a whole, with all else that is kept of their tasks."""
+    for partition in partitions.old(before):
+        for model, column in OF_TASK.items():
+            yield from _delete_beside(partition.place.outcomes, model._meta.db_table, column)
+        yield from partitions.drop(partition, before)
+
+
+def _delete_beside(outcomes: str, table: str, column: str) -> Iterator[int]:
+    """Delete the rows of a table that are about tasks with an outcome in a partition."""
+    sql = (
+        f"WITH old AS MATERIALIZED (SELECT DISTINCT it.{column} AS id FROM {table} AS it "
+        f"JOIN {outcomes} AS ended ON ended.task_id = it.{column} "
+        f"WHERE it.{column} > %s AND ended.task_id > %s ORDER BY id LIMIT %s), "
+        f"gone AS (DELETE FROM {table} USING old WHERE {table}.{column} = old.id) "
+        "SELECT COUNT(*), MAX(id) FROM old"
+    )
+    after = -1
+    while True:
+        [(count, last)] = db.fetch(sql, [after, after, BATCH_OF_STATEMENT])
+        if not count:
+            return
+        after = last
+        yield count
 
 
 def forget(batch: Mapping[int, int]) -> None:

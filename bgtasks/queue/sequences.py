@@ -14,6 +14,7 @@ from bgtasks.models import (
     Attempt,
     CallOptions,
     Child,
+    CompletedTask,
     Creator,
     IdMark,
     Outcome,
@@ -24,6 +25,8 @@ from bgtasks.models import (
 )
 
 TASKS = Task._meta.db_table
+COMPLETED = CompletedTask._meta.db_table
+OUTCOMES = Outcome._meta.db_table
 # The tables that name a row by its id, in their column ``task_id``.
 NAMING = [
     model._meta.db_table
@@ -35,17 +38,30 @@ NAMING = [
 
 
 def lift(connection: BaseDatabaseWrapper) -> None:
-    """Make sure that the next row gets an id above all that any table has, or names."""
+    """Make sure that the next row, and the next completed one, get ids above all that are known.
+
+    That is: above all ids that any table has, or names.
+    """
     tables = connection.introspection.table_names()
     if TASKS not in tables:
         return
     tops = [f"SELECT MAX(id) AS id FROM {TASKS}"]
     tops += [f"SELECT MAX(task_id) FROM {table}" for table in NAMING if table in tables]
+    _lift(connection, TASKS, tops)
+    if OUTCOMES in tables:
+        tops = [
+            f"SELECT MAX(id) AS id FROM {COMPLETED}",
+            f"SELECT MAX(completed_id) FROM {OUTCOMES}",
+        ]
+        _lift(connection, COMPLETED, tops)
+
+
+def _lift(connection: BaseDatabaseWrapper, table: str, tops: list[str]) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT MAX(id) FROM ({' UNION ALL '.join(tops)}) AS tops")
         highest = cursor.fetchone()[0]
         if highest and connection.vendor == "postgresql":
-            cursor.execute("SELECT pg_get_serial_sequence(%s, 'id')", [f'"{TASKS}"'])
+            cursor.execute("SELECT pg_get_serial_sequence(%s, 'id')", [f'"{table}"'])
             sequence = cursor.fetchone()[0]
             cursor.execute(f"SELECT last_value FROM {sequence}")
             if cursor.fetchone()[0] < highest:
@@ -53,10 +69,10 @@ def lift(connection: BaseDatabaseWrapper) -> None:
         elif highest and connection.vendor == "sqlite":
             cursor.execute(
                 "UPDATE sqlite_sequence SET seq = %s WHERE name = %s AND seq < %s",
-                [highest, TASKS, highest],
+                [highest, table, highest],
             )
             cursor.execute(
                 "INSERT INTO sqlite_sequence (name, seq) SELECT %s, %s WHERE NOT EXISTS "
                 "(SELECT 1 FROM sqlite_sequence WHERE name = %s)",
-                [TASKS, highest, TASKS],
+                [table, highest, table],
             )

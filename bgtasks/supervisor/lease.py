@@ -18,7 +18,7 @@ from bgtasks.clock import elapsed
 from bgtasks.exceptions import LeaseLost
 from bgtasks.logs import get_logger
 from bgtasks.models import Worker
-from bgtasks.queue import claims, id_marks, pruning, rescue, workers
+from bgtasks.queue import claims, id_marks, partitions, pruning, rescue, workers
 from bgtasks.queue import database as db
 from bgtasks.queue.database import WORKER_PREFIX
 from bgtasks.queue.database_file import DatabaseFile, File
@@ -340,9 +340,11 @@ class Lease:
     def _prune_a_little(self) -> None:
         """Delete one batch of what is too old: between two batches there may be a heartbeat."""
         self._prune_at = elapsed() + PRUNE
+        if self._pruning is None:
+            partitions.prepare()
         pruned, self._pruning = self._pruning or pruning.prune(conf.retention()), None
         try:
-            if next(pruned, 0):
+            if next(pruned, None) is not None:
                 self._prune_at, self._pruning = elapsed() + 0.5, pruned
         except (DatabaseError, InterfaceError) as error:
             if not db.is_given_up(error):

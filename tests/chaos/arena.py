@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.harness.deployment import Deployment
 from tests.harness.fleets import Fleet
 from tests.harness.forwarder import Forwarder
+from tests.harness.private_broker import PrivateBroker
 from tests.harness.private_postgresql import PrivateServer
 from tests.harness.process import Process, children, kill_tree, thaw
 from tests.harness.waiting import eventually
@@ -91,6 +92,7 @@ class Arena:
 
     Attributes:
         broker: what leads to the fleet's broker.
+        broker_server: that broker, if nobody else uses it.
         long: whether faults last as long as they may, and not as long as a test can wait.
         rate: how many tasks are enqueued in a second.
     """
@@ -99,6 +101,7 @@ class Arena:
     seed: int
     server: PrivateServer | None = None
     broker: Forwarder | None = None
+    broker_server: PrivateBroker | None = None
     long: bool = False
     rate: float = 60.0
     with_cables: bool = False

@@ -31,6 +31,7 @@ from tests.harness.databases import Database
 from tests.harness.deployment import Deployment
 from tests.harness.fleets import Fleet, need
 from tests.harness.forwarder import Forwarder
+from tests.harness.private_broker import private_broker
 from tests.harness.private_postgresql import PrivateDatabase, private_postgresql
 
 PAGE = Path(__file__).parents[2] / "docs" / "operating" / "reliability.md"
@@ -77,6 +78,7 @@ def run(
             arena.recovered()
             time.sleep(cell.rest)
         arena.finish()
+        cell.check(arena)
         books = Books(arena.project, set(arena.keys.read_text().split()))
         books.check()
         again = sum(books.again.values())
@@ -103,9 +105,13 @@ def _arena(
         migrated = project.manage("migrate", "--verbosity", "0")
         assert migrated.returncode == 0, migrated.stderr
         broker, url = None, ""
+        broker_server = None
         if engine != "builtin":
-            broker, url = _through(need(engine.partition("-")[2]))
-        yield Arena(Fleet(project, engine, url), seed, server, broker, long)
+            kind = engine.partition("-")[2]
+            if cell.restarts_broker:
+                broker_server = stack.enter_context(private_broker(kind))
+            broker, url = _through(broker_server.url if broker_server else need(kind))
+        yield Arena(Fleet(project, engine, url), seed, server, broker, broker_server, long)
 
 
 def _fills(cell: Cell) -> bool:

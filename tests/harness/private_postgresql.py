@@ -98,17 +98,29 @@ class PrivateServer:
 
     def make(self) -> None:
         """Make its files, start it, and make the database."""
-        subprocess.run(
-            self._run(
-                "initdb", "--no-sync", "--auth=trust", "--username=postgres", self._folder / "data"
-            ),
-            check=True, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+        self._finish(
+            "initdb", "--no-sync", "--auth=trust", "--username=postgres", self._folder / "data"
+        )
         with (self._folder / "data" / "pg_hba.conf").open("a") as file:
             file.write("host all all 0.0.0.0/0 trust\n")
         self.start()
         with psycopg.connect(self._of("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {NAME}")
+
+    def follow(self, other: PrivateServer, behind: str) -> None:
+        """Make it a replica of another one, behind by so much ("1h"), and start it.
+
+        What the other one has already, it has too.
+        """
+        self._finish(
+            "pg_basebackup", "--no-sync", "--checkpoint=fast", "--write-recovery-conf",
+            "--username=postgres", f"--host={other._folder}", f"--port={other.port}",
+            f"--pgdata={self._folder / 'data'}",
+        )  # fmt: skip
+        self.start(recovery_min_apply_delay=behind)
+
+    def _finish(self, program: str, *arguments: object) -> None:
+        subprocess.run(self._run(program, *arguments), check=True, stdout=subprocess.DEVNULL)
 
     def _of(self, name: str) -> str:
         return self.socket_url.rpartition("/")[0] + f"/{name}"
@@ -164,9 +176,17 @@ class PrivateServer:
 
 @contextmanager
 def private_postgresql(
-    address: str = "127.0.0.1", prefix: Sequence[str] = ()
+    address: str = "127.0.0.1",
+    prefix: Sequence[str] = (),
+    *,
+    primary: PrivateServer | None = None,
+    behind: str = "0",
 ) -> Iterator[PrivateServer]:
-    """Run a server; see `PrivateServer`. Its database is empty."""
+    """Run a server; see `PrivateServer`. Its database is empty.
+
+    Args:
+        primary: make it a replica of that one, see `PrivateServer.follow`.
+    """
     # Whoever runs it cannot enter the folders of the tests.
     with tempfile.TemporaryDirectory(prefix="postgresql-", ignore_cleanup_errors=True) as name:
         if os.getuid() == 0:
@@ -177,7 +197,10 @@ def private_postgresql(
             os.chown(name, user.pw_uid, user.pw_gid)
         server = PrivateServer(Path(name), address, prefix)
         try:
-            server.make()
+            if primary:
+                server.follow(primary, behind)
+            else:
+                server.make()
             yield server
         finally:
             server.stop(signal.SIGQUIT)

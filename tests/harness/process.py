@@ -52,7 +52,7 @@ class Process:
         session: give it a process group of its own, and send signals to all of that, as a
             terminal does.
         forked: start it from a process that has Django imported already; see `preloaded`. It
-            reads nothing.
+            reads nothing. (With LD_PRELOAD it is started anew, for a fork loads no library.)
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Process:
         self._lines: list[str] = []
         self._more = threading.Condition()
         self._popen: subprocess.Popen[str] | preloaded.Forked
-        if forked and preloaded.CAN_FORK:
+        if forked and preloaded.CAN_FORK and "LD_PRELOAD" not in env:
             self._popen = preloaded.start(*command, env=env, cwd=cwd, session=session)
         else:
             self._popen = _start(

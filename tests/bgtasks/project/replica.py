@@ -1,9 +1,12 @@
-"""The project with a replica, from which all rows are read: a second name of its database."""
+"""The project with a replica, from which all rows are read.
+
+It is a second name of the project's database, unless ``REPLICA_URL`` names another one.
+"""
 
 from tests.bgtasks.project.settings import *  # noqa: F403
-from tests.bgtasks.project.settings import DATABASES
+from tests.bgtasks.project.settings import DATABASES, env
 
-DATABASES["replica"] = DATABASES["default"].copy()
+DATABASES["replica"] = {**DATABASES["default"], **env.db_url("REPLICA_URL", default="")}
 DATABASE_ROUTERS = ["tests.bgtasks.project.replica.ReplicaRouter"]
 
 

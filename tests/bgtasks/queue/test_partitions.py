@@ -1,0 +1,299 @@
+"""Tables for the tasks that succeeded within some days."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from background_task.models import CompletedTask
+from django.db import connection
+from django.db.models.signals import post_delete
+from django.utils import timezone
+
+from bgtasks import conf
+from bgtasks.checks import history_can_be_partitioned
+from bgtasks.models import Attempt, CallOptions, Outcome, Task
+from bgtasks.queue import database as db
+from bgtasks.queue import finish, outcomes, partitions, pruning, retrying
+from bgtasks.queue.ending import Ending
+from tests.bgtasks.queue.helpers import claim, rows
+from tests.harness.deployment import Deployment
+from tests.harness.threads import in_threads
+from tests.harness.waiting import eventually
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.on_postgresql]
+
+DAY = timedelta(days=1)
+TODAY = datetime.now(UTC).date()
+
+
+@pytest.fixture(autouse=True)
+def partitioned(settings: Any) -> Iterator[None]:
+    settings.BGTASKS_PARTITION_HISTORY = True
+    yield
+    for each in partitions.partitions():
+        db.execute(f"DROP TABLE {', '.join(each.place)}")
+
+
+def on(day: date, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go to a day, with partitions for it."""
+    monkeypatch.setattr(partitions, "_today", lambda: day)
+    partitions.prepare()
+
+
+def succeed(count: int, days: int = 0, **options: Any) -> list[Task]:
+    """Record tasks that succeeded so many days ago."""
+    made = rows(count, **options)
+    assert finish.record_successes([Ending(row) for row in claim()]) == []
+    ago = timezone.now() - timedelta(days=days)
+    Outcome.objects.filter(pk__in=[row.pk for row in made]).update(finished_at=ago)
+    return made
+
+
+def days() -> list[date]:
+    return [each.first for each in partitions.partitions()]
+
+
+def count(table: str) -> int:
+    [(number,)] = db.fetch(f"SELECT COUNT(*) FROM ONLY {table}")
+    return int(number)
+
+
+def prune() -> list[int]:
+    return list(pruning.prune(conf.retention()))
+
+
+def test_successes_go_into_the_tables_of_the_day_and_everybody_finds_them() -> None:
+    partitions.prepare()
+    assert days() == [TODAY, TODAY + DAY]
+    [row] = succeed(1)
+    place = partitions.place()
+    assert place.outcomes == f"bgtasks_outcome_{TODAY:%Y%m%d}"
+    assert [count(table) for table in (*place, *partitions.MAIN)] == [1, 1, 0, 0]
+    assert Outcome.objects.get().completed_id == CompletedTask.objects.get().pk
+    state = outcomes.find(row.pk)
+    assert state is not None
+    assert state.outcome == "succeeded"
+    assert outcomes.forget(row.pk)
+    assert [count(table) for table in place] == [0, 0]
+
+
+def test_what_does_not_succeed_goes_into_the_main_tables() -> None:
+    partitions.prepare()
+    rows(2)
+    failed, cancelled = claim()
+    finish.record_alone(Ending(failed, Attempt.State.FAILED, "no"))
+    finish.record_alone(Ending(cancelled, cancelled=True, error="no"))
+    assert [count(table) for table in partitions.MAIN] == [2, 2]
+    assert retrying.retry([failed.pk])
+    assert Task.objects.count() == 1
+
+
+def test_successes_with_receivers_go_there_too() -> None:
+    partitions.prepare()
+    rows(1)
+    finish.record_with_receivers([Ending(row) for row in claim()])
+    assert [count(table) for table in partitions.place()] == [1, 1]
+
+
+def test_without_the_setting_the_main_tables_get_all(settings: Any) -> None:
+    partitions.prepare()
+    settings.BGTASKS_PARTITION_HISTORY = False
+    succeed(1)
+    assert [count(table) for table in partitions.MAIN] == [1, 1]
+
+
+def test_a_partition_is_dropped_as_a_whole_with_all_that_is_kept_of_its_tasks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pruning, "BATCH_OF_STATEMENT", 2)
+    on(TODAY - 9 * DAY, monkeypatch)
+    old = succeed(5, days=9)
+    on(TODAY, monkeypatch)
+    [young] = succeed(1)
+    for row in (*old, young):
+        CallOptions.objects.update_or_create(pk=row.pk, defaults={"options": "{}"})
+        for number in (1, 2):
+            Attempt.objects.create(
+                task_id=row.pk, number=number, state="failed", ended_at=timezone.now(), error="e"
+            )
+    # By two: the call options of three batches, and the attempts of three. Then the partition, and
+    # the one that was made for the day after it.
+    assert prune() == [2, 2, 1, 2, 2, 1, 5, 0]
+    assert days() == [TODAY, TODAY + DAY]
+    assert [each.pk for each in Outcome.objects.all()] == [young.pk]
+    assert CompletedTask.objects.count() == 1
+    assert [each.pk for each in CallOptions.objects.all()] == [young.pk]
+    assert {each.task_id for each in Attempt.objects.all()} == {young.pk}
+
+
+def test_a_partition_with_one_young_task_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    on(TODAY - 8 * DAY, monkeypatch)
+    succeed(2, days=8)
+    succeed(1, days=6)
+    on(TODAY, monkeypatch)
+    assert sum(prune()) == 0
+    assert Outcome.objects.count() == 3
+
+
+def test_a_partition_stays_while_it_may_still_be_written(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.BGTASKS_RETENTION = {"succeeded": DAY}
+    on(TODAY - DAY, monkeypatch)
+    succeed(2, days=9)  # by a clock that is wrong
+    on(TODAY, monkeypatch)
+    assert sum(prune()) == 0
+    on(TODAY + DAY, monkeypatch)
+    assert sum(prune()) == 2
+
+
+def test_what_somebody_has_made_a_failure_is_not_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    on(TODAY - 9 * DAY, monkeypatch)
+    [row] = succeed(1, days=9)
+    Outcome.objects.update(state="failed")
+    on(TODAY, monkeypatch)
+    assert sum(prune()) == 0
+    assert Outcome.objects.get().pk == row.pk
+
+
+def test_rows_that_were_there_before_are_pruned_one_by_one(settings: Any) -> None:
+    settings.BGTASKS_PARTITION_HISTORY = False
+    succeed(3, days=8)
+    settings.BGTASKS_PARTITION_HISTORY = True
+    partitions.prepare()
+    assert prune() == [3]
+
+
+def test_whoever_watches_deletions_sees_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def see(instance: CompletedTask, **_: object) -> None:
+        seen.append(instance.pk)
+
+    on(TODAY - 9 * DAY, monkeypatch)
+    succeed(3, days=9)
+    on(TODAY, monkeypatch)
+    post_delete.connect(see, sender=CompletedTask)
+    try:
+        assert sum(prune()) == 3
+    finally:
+        post_delete.disconnect(see, sender=CompletedTask)
+    assert len(seen) == 3
+    assert days() == [TODAY, TODAY + DAY]  # those that are empty now have gone too
+
+
+def test_a_partition_that_is_being_read_is_dropped_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(partitions, "LOCK_TIMEOUT", 1)
+    on(TODAY - 9 * DAY, monkeypatch)
+    succeed(3, days=9)
+    on(TODAY, monkeypatch)
+    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as reader:
+        reader.execute("SELECT * FROM background_task_completedtask")
+        assert prune() == [0] * partitions.TRIES * 2
+        assert Outcome.objects.count() == 3
+    assert sum(prune()) == 3
+
+
+def test_several_workers_may_make_them_at_once() -> None:
+    in_threads(4, lambda _: partitions.prepare())
+    assert days() == [TODAY, TODAY + DAY]
+
+
+def test_a_role_that_may_make_no_tables_is_told_and_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    role = "bgtasks_may_little"
+    tables = "ALL TABLES IN SCHEMA public"
+    db.execute(f"CREATE ROLE {role}")
+    try:
+        db.execute(f"GRANT ALL ON {tables} TO {role}")
+        db.execute(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}")
+        db.execute(f"SET ROLE {role}")
+        with caplog.at_level(logging.WARNING):
+            partitions.prepare()
+        succeed(1)
+    finally:
+        db.execute("RESET ROLE")
+        db.execute(f"DROP OWNED BY {role}")
+        db.execute(f"DROP ROLE {role}")
+    assert "BGTASKS_PARTITION_HISTORY needs a role that owns these two tables" in caplog.text
+    assert [count(table) for table in partitions.MAIN] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("kept", "first", "next_"),
+    [(7, "2026-11-28", "2026-11-29"), (90, "2026-11-27", "2026-11-30")],
+)
+def test_partitions_cover_more_days_if_successes_are_kept_for_long(
+    kept: int, first: str, next_: str, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.BGTASKS_RETENTION = {"succeeded": timedelta(days=kept)}
+    on(date(2026, 11, 28), monkeypatch)
+    assert list(map(str, days())) == [first, next_]
+    succeed(1)
+    assert [count(table) for table in partitions.place()] == [1, 1]
+    assert partitions.place() == partitions.partitions()[0].place
+
+
+@pytest.mark.parametrize(
+    ("kept", "reason"),
+    [
+        (None, "keeps tasks that succeeded for ever"),
+        (timedelta(hours=23), "for less than a day"),
+    ],
+)
+def test_what_makes_them_impossible_is_said(
+    kept: timedelta | None, reason: str, settings: Any
+) -> None:
+    settings.BGTASKS_RETENTION = {"succeeded": kept}
+    partitions.prepare()
+    assert days() == []
+    [warning] = history_can_be_partitioned()
+    assert reason in warning.msg
+
+
+def test_a_foreign_key_to_completed_tasks_makes_them_impossible(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert not history_can_be_partitioned()
+    partitions.prepare()
+    monkeypatch.setattr(partitions, "is_referred_to", lambda model: model is CompletedTask)
+    succeed(1)
+    assert [count(table) for table in partitions.MAIN] == [1, 1]
+    [warning] = history_can_be_partitioned()
+    assert "a model refers to CompletedTask by a foreign key" in warning.msg
+
+
+def test_ids_that_are_known_do_not_come_again() -> None:
+    succeed(2)
+    db.execute("SELECT setval(pg_get_serial_sequence('background_task', 'id'), 1)")
+    db.execute("SELECT setval(pg_get_serial_sequence('background_task_completedtask', 'id'), 1)")
+    partitions.prepare()
+    succeed(2)
+    assert Outcome.objects.values("pk").distinct().count() == 4
+    assert CompletedTask.objects.values("pk").distinct().count() == 4
+
+
+def test_a_worker_makes_them_and_lives_with_their_loss(project: Deployment) -> None:
+    project.settings |= {"BGTASKS_PARTITION_HISTORY": True, "BGTASKS_LEASE": 1}
+    worker = project.worker()
+    made = "relkind = 'r' AND relname ~ '^b.*_[0-9]{8}$'"
+    tables = eventually(
+        lambda: found if len(found := project.rows("pg_class", made)) == 4 else [],
+        "two tables for two days",
+    )
+    project.run("tasks.work('first')")
+    today = f"bgtasks_outcome_{datetime.now(UTC):%Y%m%d}"
+    eventually(lambda: project.rows(today), "the outcome in the table of the day")
+    project.database.query(f"DROP TABLE {', '.join(each['relname'] for each in tables)}")
+    project.run("tasks.work('second')")
+    eventually(lambda: project.rows("bgtasks_outcome"), "the outcome in the main table")
+    assert project.rows("bgtasks_outcome")[0]["state"] == "succeeded"
+    worker.stop()
