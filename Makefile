@@ -74,7 +74,7 @@ SECONDS := 60
 
 chaos: $(VENV)/.dev ## everything that may go wrong, each for SECONDS=60, and soaks (the results go into the docs)
 	PYTHONPATH=.:site $(BIN)/python -m tests.chaos.chaos --seconds $(SECONDS) --write
-	PYTHONPATH=.:site $(BIN)/python -m tests.chaos.chaos --seconds $(SECONDS) --soak
+	PYTHONPATH=.:site $(BIN)/python -m tests.chaos.chaos --seconds $(SECONDS) --soak --write
 
 defects: $(VENV)/.dev ## show that each defect's test fails on the stock engine
 	ENGINE=stock $(BIN)/python -m pytest tests/bgtasks/defects

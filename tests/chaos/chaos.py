@@ -35,6 +35,11 @@ from tests.harness.private_broker import private_broker
 from tests.harness.private_postgresql import PrivateDatabase, private_postgresql
 
 PAGE = Path(__file__).parents[2] / "docs" / "operating" / "reliability.md"
+HEAD = (
+    "| what went wrong | to what | faults | tasks | runs more | failed "
+    "| recovery: median, longest |",
+    "|---|---|---:|---:|---:|---:|---|",
+)
 BEGIN, END = "<!-- chaos: begin -->\n", "<!-- chaos: end -->\n"
 
 
@@ -50,13 +55,15 @@ class Result:
     again: int
     failed: int
     recoveries: list[float]
+    seconds: float
 
     def __str__(self) -> str:
         median, longest = statistics.median(self.recoveries), max(self.recoveries)
         place = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}[self.database]
         by = {"builtin": "our workers"}.get(self.engine, self.engine.replace("-", " on "))
+        long = f", for {self.seconds / 60:.0f} minutes" if self.cell.name == "soak" else ""
         return (
-            f"| {self.cell.title} | {by}, {place} | {self.strikes} | {self.tasks:,} | "
+            f"| {self.cell.title}{long} | {by}, {place} | {self.strikes} | {self.tasks:,} | "
             f"{self.again:,} | {self.failed} | {median:.1f} s, {longest:.1f} s |"
         )
 
@@ -84,7 +91,7 @@ def run(
         again = sum(books.again.values())
         return Result(
             cell, engine, database, arena.strikes, books.tasks, again, books.failed,
-            arena.recoveries,
+            arena.recoveries, seconds,
         )  # fmt: skip
 
 
@@ -159,14 +166,18 @@ def problem(cell: Cell) -> str:
 
 
 def write(results: list[Result]) -> None:
-    """Write the results into the page."""
-    head = (
-        "| what went wrong | to what | faults | tasks | runs more | failed | recovery: median, "
-        "longest |\n|---|---|---:|---:|---:|---:|---|\n"
-    )
+    """Write the results into the page, each in the place of an earlier one of the same kind."""
     before, _, rest = PAGE.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(before + BEGIN + head + "".join(f"{each}\n" for each in results) + END + after)
+    table, _, after = rest.partition(END)
+    lines = {_kind(line): line for line in table.splitlines() if line not in HEAD}
+    lines |= {_kind(str(each)): str(each) for each in results}
+    whole = "".join(f"{line}\n" for line in (*HEAD, *lines.values()))
+    PAGE.write_text(before + BEGIN + whole + END + after)
+
+
+def _kind(line: str) -> tuple[str, ...]:
+    """What went wrong, and to what."""
+    return tuple(line.split("|")[1:3])
 
 
 def main() -> None:

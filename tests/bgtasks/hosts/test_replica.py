@@ -59,7 +59,7 @@ def test_what_decides_about_a_task_is_read_where_it_is_written(replicated: Repli
     assert replicated.run(retried) == "FAILURE FAILURE\n"
     revoked = (
         "made = tasks.work.apply_async(['never'], countdown=3600)\n"
-        "print(made.revoke(), made.cancelled, made.revoke())"
+        "print(made.revoke(), made.cancelled(), made.revoke())"
     )
     assert replicated.run(revoked) == "True True False\n"
     unique = (
