@@ -19,7 +19,7 @@ from math import ceil
 from typing import NamedTuple
 
 from django.core.signals import setting_changed
-from django.db import Error, transaction
+from django.db import InternalError, OperationalError, ProgrammingError, transaction
 from django.db.models import Model
 
 from bgtasks import conf
@@ -40,6 +40,8 @@ AGAIN = 60.0
 # than this, in milliseconds, and so often. In a worker half a second passes between two tries.
 LOCK_TIMEOUT = 100
 TRIES = 20
+# To count more rows than this could take longer than a worker gives a statement.
+MANY = 100_000
 # The key of the advisory lock under which the tables are made: two workers may begin at once.
 _MAKING = 0x6267_7061_7274
 
@@ -149,10 +151,11 @@ def partitions() -> list[Partition]:
 
 
 def _children(parent: str) -> list[tuple[str, str]]:
-    """The names of the tables that inherit from another one, and the same as SQL."""
+    """The names of this role's tables that inherit from another one, and the same as SQL."""
     return db.fetch(
         "SELECT relname, pg_class.oid::regclass::text FROM pg_inherits "
-        "JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = to_regclass(%s)",
+        "JOIN pg_class ON pg_class.oid = inhrelid "
+        "WHERE inhparent = to_regclass(%s) AND pg_has_role(relowner, 'USAGE')",
         [parent],
     )
 
@@ -170,12 +173,14 @@ def prepare() -> None:
         if day not in there:
             try:
                 make(day)
-            except Error as error:
+            except (OperationalError, ProgrammingError) as error:
+                if isinstance(error, OperationalError) and not db.is_lock_timeout(error):
+                    raise
                 logger.warning(
-                    "The tables for the tasks that succeed from %s on could not be made (%s), so "
-                    "these tasks go into %s and %s, and are pruned one by one. "
-                    "BGTASKS_PARTITION_HISTORY needs a role that owns these two tables and may "
-                    "create tables beside them.", day, str(error).strip(), *MAIN,
+                    "The tables for the tasks that succeed from %s on could not be made (%s). "
+                    "Unless a later try makes them, these tasks go into %s and %s, and are pruned "
+                    "one by one. BGTASKS_PARTITION_HISTORY needs a role that owns these two "
+                    "tables and may create tables beside them.", day, str(error).strip(), *MAIN,
                 )  # fmt: skip
                 return
 
@@ -184,7 +189,8 @@ def make(day: date) -> None:
     """Make the partition of the tasks that succeed from a day on.
 
     Raises:
-        Error: the role may not do so, or somebody has kept one of the tables locked.
+        ProgrammingError: the role may not do so.
+        OperationalError: somebody has kept one of the tables locked.
     """
     # No index spans the tables, so nothing but the sequences keeps an id from coming again.
     sequences.lift(db.connection())
@@ -229,13 +235,18 @@ def drop(partition: Partition, before: datetime) -> Iterator[int]:
     """Drop a partition, if all of its tasks succeeded before a date.
 
     Yields:
-        0 after each try in which somebody was reading it, then the number of tasks that it had.
+        0 after each try in which somebody was reading it, then the number of tasks that it had,
+        which is about right if they are many.
     """
-    [(count,)] = db.fetch(f"SELECT COUNT(*) FROM {partition.place.outcomes}")
+    count = _size(partition.place.outcomes)
     for _ in range(TRIES):
         try:
             dropped = _drop_now(partition, before)
-        except Error as error:
+        except InternalError as error:
+            tables = ", ".join(partition.place)
+            logger.warning("%s are old, and could not be dropped: %s", tables, str(error).strip())
+            return
+        except OperationalError as error:
             if not db.is_lock_timeout(error):
                 raise
             yield 0
@@ -243,6 +254,15 @@ def drop(partition: Partition, before: datetime) -> Iterator[int]:
             yield count if dropped else 0
             return
     logger.info("%s is being read, so it is dropped at the next pruning.", partition.place.outcomes)
+
+
+def _size(table: str) -> int:
+    """How many rows a table has: by the planner's estimate, if that says that they are many."""
+    [(estimate,)] = db.fetch("SELECT reltuples FROM pg_class WHERE oid = to_regclass(%s)", [table])
+    if estimate >= MANY:
+        return int(estimate)
+    [(count,)] = db.fetch(f"SELECT COUNT(*) FROM {table}")
+    return int(count)
 
 
 def _drop_now(partition: Partition, before: datetime) -> bool:

@@ -145,16 +145,18 @@ def _delete_beside(outcomes: str, table: str, column: str) -> Iterator[int]:
     sql = (
         f"WITH old AS MATERIALIZED (SELECT DISTINCT it.{column} AS id FROM {table} AS it "
         f"JOIN {outcomes} AS ended ON ended.task_id = it.{column} "
-        f"WHERE it.{column} > %s AND ended.task_id > %s ORDER BY id LIMIT %s), "
+        # Twice, for the planner does not conclude the one from the other.
+        f"WHERE it.{column} BETWEEN %s AND %s AND ended.task_id BETWEEN %s AND %s "
+        "ORDER BY id LIMIT %s), "
         f"gone AS (DELETE FROM {table} USING old WHERE {table}.{column} = old.id) "
         "SELECT COUNT(*), MAX(id) FROM old"
     )
-    after = -1
-    while True:
-        [(count, last)] = db.fetch(sql, [after, after, BATCH_OF_STATEMENT])
+    [(first, last)] = db.fetch(f"SELECT MIN(task_id), MAX(task_id) FROM {outcomes}")
+    while first is not None:
+        [(count, done)] = db.fetch(sql, [first, last, first, last, BATCH_OF_STATEMENT])
         if not count:
             return
-        after = last
+        first = done + 1
         yield count
 
 

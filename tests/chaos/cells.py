@@ -33,6 +33,7 @@ class Cell:
         title: for the table of results.
         engines: to which of `ENGINES` it may happen.
         databases: with which databases.
+        least: how many strikes there are at least: each of the things that it does comes once.
         rest: the seconds of load between two strikes.
         restarts_broker: it needs a broker of its own.
     """
@@ -40,6 +41,7 @@ class Cell:
     name = title = ""
     engines: Sequence[str] = ENGINES
     databases: Sequence[str] = ("postgresql", "sqlite")
+    least = 2
     rest = 0.3
     restarts_broker = False
 
@@ -68,6 +70,7 @@ def one_of(arena: Arena, *deeds: Callable[[Arena], None]) -> None:
 
 class Kill(Cell):
     name, title = "kill", "`kill -9` of children, of main processes, and of whole hosts"
+    least = 4
     rest = 0.0
 
     def strike(self, arena: Arena) -> None:
@@ -96,6 +99,7 @@ class Database(Cell):
     name = "database"
     title = "PostgreSQL restarted (fast, immediate), backends terminated, connections exhausted"
     databases = ("postgresql",)
+    least = 4
 
     def strike(self, arena: Arena) -> None:
         one_of(arena, self.restart, self.crash, self.terminate, self.exhaust)
@@ -150,6 +154,7 @@ class CutOff(Cell):
 
 class Freeze(Cell):
     name, title = "freeze", "SIGSTOP for longer than the lease, then SIGCONT"
+    least = 3
 
     def strike(self, arena: Arena) -> None:
         member = arena.any_member()
@@ -173,6 +178,7 @@ class Broker(Cell):
     name = "broker"
     title = "the broker restarted or away, its messages lost, or sent twice"
     engines = FLEETS
+    least = 5
     restarts_broker = True
     _was_away = False
 

@@ -40,6 +40,11 @@ HEAD = (
     "| recovery: median, longest |",
     "|---|---|---:|---:|---:|---:|---|",
 )
+NAMES = {
+    "builtin": "our workers",
+    "celery-rabbitmq": "Celery on RabbitMQ",
+    "celery-redis": "Celery on Redis",
+}
 BEGIN, END = "<!-- chaos: begin -->\n", "<!-- chaos: end -->\n"
 
 
@@ -60,7 +65,7 @@ class Result:
     def __str__(self) -> str:
         median, longest = statistics.median(self.recoveries), max(self.recoveries)
         place = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}[self.database]
-        by = {"builtin": "our workers"}.get(self.engine, self.engine.replace("-", " on "))
+        by = NAMES[self.engine]
         long = f", for {self.seconds / 60:.0f} minutes" if self.cell.name == "soak" else ""
         return (
             f"| {self.cell.title}{long} | {by}, {place} | {self.strikes} | {self.tasks:,} | "
@@ -69,17 +74,16 @@ class Result:
 
 
 def run(
-    cell: Cell, engine: str, database: str, folder: Path, seed: int,
-    *, strikes: int = 0, seconds: float = 0.0,
+    cell: Cell, engine: str, database: str, folder: Path, seed: int, seconds: float = 0.0
 ) -> Result:  # fmt: skip
-    """Strike so often, or for so long, while tasks keep coming; check what must be true."""
+    """Strike for so long, and at least `Cell.least` times, while tasks keep coming; then check."""
     with ExitStack() as stack:
         arena = stack.enter_context(_arena(cell, engine, database, folder, seed, bool(seconds)))
         cell.prepare(arena, stack)
         arena.start_all()
         arena.load()
         ends_at = time.monotonic() + seconds
-        while arena.strikes < strikes or time.monotonic() < ends_at:
+        while arena.strikes < cell.least or time.monotonic() < ends_at:
             cell.strike(arena)
             arena.strikes += 1
             arena.recovered()
@@ -200,7 +204,7 @@ def main() -> None:
             print(f"{cell.name}: left out, for it needs {lacking}", flush=True)
             continue
         with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as name:
-            result = run(cell, engine, database, Path(name), given.seed, seconds=given.seconds)
+            result = run(cell, engine, database, Path(name), given.seed, given.seconds)
         print(result, flush=True)
         results.append(result)
     if given.write:

@@ -12,8 +12,6 @@ from tests.chaos.chaos import combinations, problem, run
 from tests.harness import needs
 
 SEED = 20261127
-# Of a kind that does one of several things, each of them comes once.
-STRIKES = {"kill": 4, "database": 4, "broker": 5, "freeze": 3}
 # `make chaos` alone has these: here they would take as long as all others together.
 LATER = {
     *(("celery-rabbitmq", name) for name in ("cut", "database", "deploys")),
@@ -32,5 +30,4 @@ def test_every_task_has_one_outcome_and_every_second_run_is_explained(
 ) -> None:
     if lacking := problem(cell):
         needs.missing(lacking)
-    strikes = STRIKES.get(cell.name, 2)
-    print(run(cell, engine, settings.DATABASE, tmp_path, SEED, strikes=strikes))
+    print(run(cell, engine, settings.DATABASE, tmp_path, SEED))

@@ -206,25 +206,78 @@ def test_several_workers_may_make_them_at_once() -> None:
     assert days() == [TODAY, TODAY + DAY]
 
 
-def test_a_role_that_may_make_no_tables_is_told_and_goes_on(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+@pytest.fixture
+def little() -> Iterator[str]:
+    """A role that may change all rows, and make or drop no table."""
     role = "bgtasks_may_little"
-    tables = "ALL TABLES IN SCHEMA public"
-    db.execute(f"CREATE ROLE {role}")
-    try:
-        db.execute(f"GRANT ALL ON {tables} TO {role}")
-        db.execute(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}")
-        db.execute(f"SET ROLE {role}")
-        with caplog.at_level(logging.WARNING):
-            partitions.prepare()
-        succeed(1)
-    finally:
-        db.execute("RESET ROLE")
-        db.execute(f"DROP OWNED BY {role}")
-        db.execute(f"DROP ROLE {role}")
+    for sql in (
+        f"CREATE ROLE {role}",
+        f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}",
+        f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}",
+    ):
+        db.execute(sql)
+    yield role
+    for sql in ("RESET ROLE", f"DROP OWNED BY {role}", f"DROP ROLE {role}"):
+        db.execute(sql)
+
+
+def test_a_role_that_may_make_no_tables_is_told_and_goes_on(
+    little: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    db.execute(f"SET ROLE {little}")
+    with caplog.at_level(logging.WARNING):
+        partitions.prepare()
+    succeed(1)
     assert "BGTASKS_PARTITION_HISTORY needs a role that owns these two tables" in caplog.text
     assert [count(table) for table in partitions.MAIN] == [1, 1]
+
+
+def test_tables_of_another_role_are_left_alone(
+    little: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(TODAY - 9 * DAY, monkeypatch)
+    succeed(1, days=9)
+    on(TODAY, monkeypatch)
+    db.execute(f"SET ROLE {little}")
+    partitions._forget()
+    succeed(1)
+    assert sum(prune()) == 0
+    assert Outcome.objects.count() == 2
+    assert [count(table) for table in partitions.MAIN] == [1, 1]
+
+
+def test_a_table_that_something_depends_on_is_not_dropped(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(TODAY - 9 * DAY, monkeypatch)
+    succeed(1, days=9)
+    [first, *_] = partitions.partitions()
+    on(TODAY, monkeypatch)
+    db.execute(f"CREATE VIEW of_a_day AS SELECT * FROM {first.place.outcomes}")
+    try:
+        assert sum(prune()) == 0
+    finally:
+        db.execute("DROP VIEW of_a_day")
+    assert "view of_a_day depends on table" in caplog.text
+    assert Outcome.objects.count() == 1
+
+
+def test_many_tasks_are_counted_by_the_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partitions, "MANY", 2)
+    on(TODAY - 9 * DAY, monkeypatch)
+    succeed(3, days=9)
+    on(TODAY, monkeypatch)
+    db.execute("ANALYZE")
+    assert sum(prune()) == 3
+
+
+def test_a_table_that_is_locked_is_made_later(caplog: pytest.LogCaptureFixture) -> None:
+    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other:
+        other.execute("LOCK TABLE bgtasks_outcome IN EXCLUSIVE MODE")
+        partitions.prepare()
+        assert "Unless a later try makes them" in caplog.text
+    partitions.prepare()
+    assert days() == [TODAY, TODAY + DAY]
 
 
 @pytest.mark.parametrize(
