@@ -250,8 +250,7 @@ class Process:
         if limit and registry.is_coroutine(claimed.row.task_name):
             limit += conf.grace()  # it is cancelled by itself, and may clean up
         if limit:
-            self.marks.end([mark])
-            mark = self.marks.begin(claimed.pk, limit)
+            self.marks.limit(mark, limit)
         self._runs_now += 1
         try:
             with copies.abandoning(self.member.abandon):

@@ -26,9 +26,11 @@ _FLAG = struct.Struct("=q")
 # 6. When that was; 0 if none was revoked.
 _SLOT = struct.Struct("=qdddqd")
 _Slot = tuple[int, float, float, float, int, float]
-# The second field alone, and the last two, with their places in a slot.
+# The second field alone, the third, and the last two, with their places in a slot.
 _BEGAN = struct.Struct("=d")
 _BEGAN_AT = 8
+_LIMIT = struct.Struct("=d")
+_LIMIT_AT = 16
 _REVOKED = struct.Struct("=qd")
 _REVOKED_AT = 32
 # Before the slots there are the flags retiring, slow, cancelling, the number of slots taken, the
@@ -68,6 +70,10 @@ class Marks:
         place = _HEADER + slot * _SLOT.size
         _SLOT.pack_into(self._memory, place, row_id, elapsed(), limit or 0.0, patience, 0, 0.0)
         return slot
+
+    def limit(self, slot: int, limit: float) -> None:
+        """Set the seconds that a run which was begun may take, from its begin on."""
+        _LIMIT.pack_into(self._memory, _HEADER + slot * _SLOT.size + _LIMIT_AT, limit)
 
     def ran(self, slot: int) -> None:
         """Note that a run has ended and waits to be recorded: it cannot be overdue any more."""
