@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from math import ceil
 from typing import NamedTuple
 
 from django.core.signals import setting_changed
-from django.db import InternalError, OperationalError, ProgrammingError, transaction
+from django.db import Error, OperationalError, ProgrammingError, transaction
 from django.db.models import Model
 
 from bgtasks import conf
@@ -36,14 +36,18 @@ DAY = timedelta(days=1)
 MOST = 30
 # Seconds after which a process asks again whether the tables of the day are there.
 AGAIN = 60.0
-# Whoever wants one of the tables waits behind a DROP TABLE that waits for its lock: so not longer
-# than this, in milliseconds, and so often. In a worker half a second passes between two tries.
+# How long DROP TABLE waits for its lock, in milliseconds, and how often it is tried: whoever wants
+# the table waits behind it.
 LOCK_TIMEOUT = 100
 TRIES = 20
-# To count more rows than this could take longer than a worker gives a statement.
-MANY = 100_000
-# The key of the advisory lock under which the tables are made: two workers may begin at once.
-_MAKING = 0x6267_7061_7274
+# How long CREATE TABLE waits for its own, behind which nobody waits who reads or writes: longer
+# than autovacuum takes to give way to it, which is `deadlock_timeout`.
+MAKE_TIMEOUT = 3_000
+# The keys of the advisory locks under which the tables are made, and dropped: two workers may begin
+# at once.
+_MAKING, _DROPPING = 0x6267_7061_7274, 0x6267_7061_7275
+# Up to so many bytes the rows of a table are counted.
+COUNTED = 8_000_000
 
 
 class Place(NamedTuple):
@@ -58,10 +62,16 @@ MAIN = Place(db.OUTCOMES, db.COMPLETED)
 
 @dataclass(frozen=True)
 class Partition:
-    """Two tables with the tasks that succeeded from a day on."""
+    """Two tables with the tasks that succeeded from a day on.
+
+    Attributes:
+        first: the day.
+        ours: whether this role owns them, and so may drop them.
+    """
 
     first: date
     place: Place
+    ours: bool
 
 
 @dataclass(frozen=True)
@@ -89,12 +99,17 @@ def place() -> Place:
     global _found
     if not conf.partition_history() or not db.on_postgresql():
         return MAIN
-    day = _today()
+    day = _day_here()
     if _found is None or _found.day != day or elapsed() >= _found.until:
-        there = {each.first: each.place for each in partitions()}
+        there = {each.first: each.place for each in partitions() if each.ours}
         found = MAIN if obstacle() else there.get(_first(day, _length()), MAIN)
         _found = _Found(day, found, elapsed() + AGAIN)
     return _found.place
+
+
+def _day_here() -> date:
+    """The day in UTC, by this host's clock: to ask the database's for each ending costs more."""
+    return datetime.fromtimestamp(time.time(), UTC).date()
 
 
 def obstacle() -> str:
@@ -118,10 +133,6 @@ def is_referred_to(model: type[Model]) -> bool:
     return any(field.auto_created and not field.concrete for field in fields)
 
 
-def _today() -> date:
-    return datetime.fromtimestamp(time.time(), UTC).date()
-
-
 def _length() -> int:
     """How many days one partition covers."""
     kept = conf.retention()["succeeded"]
@@ -135,58 +146,88 @@ def _first(day: date, length: int) -> date:
 
 def partitions() -> list[Partition]:
     """Those that exist, the oldest first."""
-    tables = {
-        parent: {
-            match[1]: name
-            for relname, name in _children(parent)
-            if (match := re.fullmatch(rf"{parent}_(\d{{8}})", relname))
-        }
-        for parent in MAIN
-    }
-    outcomes, completed = tables.values()
+    outcomes, completed = (_children(parent) for parent in MAIN)
     return [
-        Partition(date.fromisoformat(day), Place(outcomes[day], completed[day]))
+        Partition(day, Place(outcomes[day][0], completed[day][0]), outcomes[day][1])
         for day in sorted(outcomes.keys() & completed.keys())
     ]
 
 
-def _children(parent: str) -> list[tuple[str, str]]:
-    """The names of this role's tables that inherit from another one, and the same as SQL."""
-    return db.fetch(
-        "SELECT relname, pg_class.oid::regclass::text FROM pg_inherits "
-        "JOIN pg_class ON pg_class.oid = inhrelid "
-        "WHERE inhparent = to_regclass(%s) AND pg_has_role(relowner, 'USAGE')",
+def _children(parent: str) -> dict[date, tuple[str, bool]]:
+    """The tables of days that inherit from another one, as SQL, and whether this role owns them."""
+    found = {}
+    for name, sql, ours in db.fetch(
+        "SELECT relname, pg_class.oid::regclass::text, pg_has_role(relowner, 'USAGE') "
+        "FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid "
+        "WHERE inhparent = to_regclass(%s)",
         [parent],
-    )
+    ):
+        if match := re.fullmatch(rf"{parent}_(\d{{4}}[01]\d[0-3]\d)", name):
+            found[date.fromisoformat(match[1])] = (sql, bool(ours))
+    return found
+
+
+# --- making them
 
 
 def prepare() -> None:
     """Make the partition of this day and the one after it, if they are to be and are not there.
 
-    If the database refuses, that is logged, and successes go into the main tables.
+    If that fails, it is logged, and successes go into the main tables.
     """
     if not conf.partition_history() or obstacle():
         return
+    try:
+        _make_missing()
+    except ProgrammingError as error:
+        logger.warning(
+            "The tables for the tasks that succeed from now on could not be made (%s). So these "
+            "tasks go into %s and %s, and are pruned one by one. BGTASKS_PARTITION_HISTORY needs a "
+            "role that owns these two tables and may create tables beside them.",
+            str(error).strip(), *MAIN,
+        )  # fmt: skip
+    except Error as error:
+        logger.warning(
+            "The tables for the tasks that succeed from now on could not be made. That is tried "
+            "again: %s", str(error).strip(),
+        )  # fmt: skip
+
+
+def _make_missing() -> None:
     there = {each.first for each in partitions()}
     first = _first(_today(), _length())
-    for day in (first, first + _length() * DAY):
-        if day not in there:
-            try:
-                make(day)
-            except (OperationalError, ProgrammingError) as error:
-                if isinstance(error, OperationalError) and not db.is_lock_timeout(error):
-                    raise
-                logger.warning(
-                    "The tables for the tasks that succeed from %s on could not be made (%s). "
-                    "Unless a later try makes them, these tasks go into %s and %s, and are pruned "
-                    "one by one. BGTASKS_PARTITION_HISTORY needs a role that owns these two "
-                    "tables and may create tables beside them.", day, str(error).strip(), *MAIN,
-                )  # fmt: skip
-                return
+    missing = {first, first + _length() * DAY} - there
+    if missing and (reason := _not_inherited()):
+        logger.warning(
+            "BGTASKS_PARTITION_HISTORY has no effect: %s. That would not hold for the tables of "
+            "the days.", reason,
+        )  # fmt: skip
+        return
+    for day in sorted(missing):
+        make(day)
+
+
+def _today() -> date:
+    """The day in UTC, by the database's clock."""
+    day: date = db.fetch("SELECT (STATEMENT_TIMESTAMP() AT TIME ZONE 'UTC')::date")[0][0]
+    return day
+
+
+def _not_inherited() -> str:
+    """What the main tables have that tables which inherit from them would not; empty if nothing."""
+    tables = "(to_regclass(%s), to_regclass(%s))"
+    found = db.fetch(
+        "SELECT 'the foreign key ' || conname || ' of ' || conrelid::regclass || ' refers to ' || "
+        f"confrelid::regclass FROM pg_constraint WHERE contype = 'f' AND confrelid IN {tables} "
+        "UNION ALL SELECT tgrelid::regclass || ' has the trigger ' || tgname FROM pg_trigger "
+        f"WHERE NOT tgisinternal AND tgrelid IN {tables} LIMIT 1",
+        [*MAIN, *MAIN],
+    )
+    return found[0][0] if found else ""
 
 
 def make(day: date) -> None:
-    """Make the partition of the tasks that succeed from a day on.
+    """Make the partition of the tasks that succeed from a day on, unless another process does.
 
     Raises:
         ProgrammingError: the role may not do so.
@@ -195,14 +236,15 @@ def make(day: date) -> None:
     # No index spans the tables, so nothing but the sequences keeps an id from coming again.
     sequences.lift(db.connection())
     with transaction.atomic(using=db.alias()):
-        db.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT}")
-        db.execute(f"SELECT pg_advisory_xact_lock({_MAKING})")
+        if not _is_first(_MAKING):
+            return
+        db.execute(f"SET LOCAL lock_timeout = {MAKE_TIMEOUT}")
         for parent in MAIN:
-            [(schema,)] = db.fetch(
+            schema = db.fetch(
                 "SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace "
                 "ON pg_namespace.oid = relnamespace WHERE pg_class.oid = to_regclass(%s)",
                 [parent],
-            )
+            )[0][0]
             # Without the parent's foreign key: dropping a table that has one locks the other too.
             db.execute(
                 f"CREATE TABLE IF NOT EXISTS {schema}.{parent}_{day:%Y%m%d} "
@@ -210,66 +252,90 @@ def make(day: date) -> None:
             )
 
 
-def old(before: datetime) -> list[Partition]:
-    """The partitions that have only tasks that succeeded before a date."""
+def _is_first(key: int) -> bool:
+    """Whether no other transaction does what this key stands for. If not, this one does, now."""
+    return bool(db.fetch(f"SELECT pg_try_advisory_xact_lock({key})")[0][0])
+
+
+# --- dropping them
+
+
+def ended(before: datetime) -> list[Partition]:
+    """The partitions all of whose days were over at a date, and are over since a day."""
     # Yesterday's may still be written: by a worker whose clock is behind, or that has looked a
     # minute ago.
-    last = _today() - (1 + _length()) * DAY
-    ended = [each for each in partitions() if each.first <= last]
-    return [each for each in ended if _has_only_old(each, before)]
+    over = min(before.astimezone(UTC).date(), _today() - DAY)
+    return [each for each in partitions() if each.first + _length() * DAY <= over]
 
 
-def _has_only_old(partition: Partition, before: datetime) -> bool:
-    state = Outcome.State.SUCCEEDED
-    others = [each for each in Outcome.State if each != state]
-    [(kept,)] = db.fetch(
-        f"SELECT EXISTS (SELECT 1 FROM {partition.place.outcomes} WHERE state = %s AND "
-        f"finished_at >= %s) OR EXISTS (SELECT 1 FROM {partition.place.outcomes} "
-        "WHERE state = ANY(%s))",
-        [state, before, others],
+def is_old(partition: Partition, before: datetime) -> bool:
+    """Whether a partition has only tasks that succeeded before a date."""
+    outcomes = partition.place.outcomes
+    # Each of these is one look into the index, also where the planner knows nothing of the table.
+    [(first, last, latest)] = db.fetch(
+        f"SELECT (SELECT MIN(state) FROM {outcomes}), (SELECT MAX(state) FROM {outcomes}), "
+        f"(SELECT MAX(finished_at) < %s FROM {outcomes} WHERE state = %s)",
+        [db.moment(before), Outcome.State.SUCCEEDED],
     )
-    return not kept
+    return first is None or (first == last == Outcome.State.SUCCEEDED and latest)
 
 
-def drop(partition: Partition, before: datetime) -> Iterator[int]:
-    """Drop a partition, if all of its tasks succeeded before a date.
+def can_be_dropped(partition: Partition, before: datetime) -> bool:
+    """Whether it is old, and this role and this transaction may drop it."""
+    # What a transaction of the caller's has locked, and set, would stay so until its end.
+    is_apart = not db.connection().in_atomic_block
+    return partition.ours and is_apart and is_old(partition, before)
+
+
+def drop(partition: Partition, before: datetime) -> Generator[int, None, bool]:
+    """Drop a partition that is old, unless another process drops one just now.
 
     Yields:
         0 after each try in which somebody was reading it, then the number of tasks that it had,
         which is about right if they are many.
+
+    Returns:
+        Whether it was dropped.
+
+    Raises:
+        ProgrammingError: it is gone.
+        InternalError: something depends on it.
     """
     count = _size(partition.place.outcomes)
     for _ in range(TRIES):
         try:
             dropped = _drop_now(partition, before)
-        except InternalError as error:
-            tables = ", ".join(partition.place)
-            logger.warning("%s are old, and could not be dropped: %s", tables, str(error).strip())
-            return
         except OperationalError as error:
             if not db.is_lock_timeout(error):
                 raise
             yield 0
         else:
-            yield count if dropped else 0
-            return
+            if dropped:
+                yield count
+            return dropped
     logger.info("%s is being read, so it is dropped at the next pruning.", partition.place.outcomes)
-
-
-def _size(table: str) -> int:
-    """How many rows a table has: by the planner's estimate, if that says that they are many."""
-    [(estimate,)] = db.fetch("SELECT reltuples FROM pg_class WHERE oid = to_regclass(%s)", [table])
-    if estimate >= MANY:
-        return int(estimate)
-    [(count,)] = db.fetch(f"SELECT COUNT(*) FROM {table}")
-    return int(count)
+    return False
 
 
 def _drop_now(partition: Partition, before: datetime) -> bool:
+    tables = ", ".join(partition.place)
     with transaction.atomic(using=db.alias()):
-        db.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT}")
-        db.execute(f"LOCK TABLE {', '.join(partition.place)} IN ACCESS EXCLUSIVE MODE")
-        if not _has_only_old(partition, before):
+        if not _is_first(_DROPPING):
             return False
-        db.execute(f"DROP TABLE {', '.join(partition.place)}")
+        db.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT}")
+        db.execute(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE")
+        if not is_old(partition, before):
+            return False
+        db.execute(f"DROP TABLE {tables}")
         return True
+
+
+def _size(table: str) -> int:
+    """How many rows a table has; about, if it is large."""
+    [(size, estimate)] = db.fetch(
+        "SELECT pg_relation_size(oid), reltuples FROM pg_class WHERE oid = %s::regclass", [table]
+    )
+    if size > COUNTED:
+        return max(0, int(estimate))
+    [(count,)] = db.fetch(f"SELECT COUNT(*) FROM {table}")
+    return int(count)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import InternalError, ProgrammingError, transaction
 from django.db.models import Exists, Model, OuterRef, QuerySet
 from django.db.models.signals import post_delete, pre_delete
 from django.utils import timezone
 
+from bgtasks.logs import get_logger
 from bgtasks.models import (
     Action,
     Attempt,
@@ -27,17 +29,20 @@ from bgtasks.models import (
 from bgtasks.queue import counters, id_marks, mails, partitions
 from bgtasks.queue import database as db
 
+logger = get_logger(__name__)
+
 # How many tasks one transaction deletes: on SQLite it keeps every other writer waiting. And how
 # many one statement deletes on PostgreSQL, which takes it less than a tenth of a second.
 BATCH = 500
 BATCH_OF_STATEMENT = 5_000
 
 
-def prune(retention: Mapping[str, timedelta | None]) -> Iterator[int]:
+def prune(retention: Mapping[str, timedelta | None], to_the_moment: bool = False) -> Iterator[int]:
     """Delete outcomes older than the retention of their state, and all else that is kept of them.
 
     Args:
         retention: for each `Outcome.State` how long its outcomes are kept; None: for ever.
+        to_the_moment: delete also those in partitions that cannot be dropped yet.
 
     Yields:
         The number of tasks or rows deleted, after each batch; or 0, if it has to wait for somebody.
@@ -45,7 +50,7 @@ def prune(retention: Mapping[str, timedelta | None]) -> Iterator[int]:
     for state, age in retention.items():
         if age is None:
             continue
-        yield from _prune_outcomes(state, timezone.now() - age)
+        yield from _prune_outcomes(state, timezone.now() - age, to_the_moment)
     ages = [age for age in retention.values() if age is not None]
     longest = max(ages) if len(ages) == len(retention) else None
     yield from id_marks.prune(longest)
@@ -66,18 +71,19 @@ OF_TASK: dict[type[Model], str] = {
 }
 
 
-def _prune_outcomes(state: str, before: datetime) -> Iterator[int]:
+def _prune_outcomes(state: str, before: datetime, to_the_moment: bool) -> Iterator[int]:
     """Delete the outcomes of a state that are older than a date, with all else that is kept.
 
     Yields:
         The number of tasks, after each batch; or 0, if it has to wait for somebody.
     """
-    if db.on_postgresql() and not _is_deleting_watched():
-        yield from _prune_by_statements(state, before)
-    else:
+    is_watched = _is_deleting_watched()
+    if is_watched or not db.on_postgresql():
         yield from _prune_by_django(state, before)
-    if db.on_postgresql() and state == Outcome.State.SUCCEEDED:
-        yield from _prune_partitions(before)
+    else:
+        yield from _prune_by_statements(state, before, partitions.MAIN)
+    if db.on_postgresql():
+        yield from _prune_partitions(state, before, to_the_moment and not is_watched)
 
 
 def _prune_by_django(state: str, before: datetime) -> Iterator[int]:
@@ -95,49 +101,85 @@ def _is_deleting_watched() -> bool:
     ) or any(map(partitions.is_referred_to, models))
 
 
-def _prune_by_statements(state: str, before: datetime) -> Iterator[int]:
+def _prune_by_statements(state: str, before: datetime, place: partitions.Place) -> Iterator[int]:
     """What `_prune_by_django` does, on PostgreSQL: one statement a batch, ten times as fast.
-
-    It leaves out partitions.
 
     Each batch begins with the last date of the one before, so that none passes over the index
     entries of what is deleted, which stay while somebody has an old snapshot.
+
+    Args:
+        place: the tables from which, without those that inherit from them.
     """
-    after = "-infinity"
+    sql, after = _deletion(place), "-infinity"
     while True:
-        params = [state, after, db.moment(before), BATCH_OF_STATEMENT]
-        [(count, last)] = db.fetch(_STATEMENT, params)
+        [(count, last)] = db.fetch(sql, [state, after, db.moment(before), BATCH_OF_STATEMENT])
         if not count:
             return
         after = last
         yield count
 
 
-def _deleting(table: str, column: str, of_old: str) -> str:
-    return f"DELETE FROM ONLY {table} USING old WHERE {table}.{column} = old.{of_old}"
+def _deletion(place: partitions.Place) -> str:
+    rests = [(model._meta.db_table, column, "task_id") for model, column in OF_TASK.items()]
+    rests += [(place.completed, "id", "completed_id"), (place.outcomes, "task_id", "task_id")]
+    deletions = ", ".join(
+        f"rest{number} AS (DELETE FROM ONLY {table} AS it USING old WHERE it.{column} = old.{of})"
+        for number, (table, column, of) in enumerate(rests)
+    )
+    # MATERIALIZED: otherwise the planner may run the SELECT with its LIMIT once for each table.
+    return (
+        "WITH old AS MATERIALIZED (SELECT task_id, completed_id, finished_at "
+        f"FROM ONLY {place.outcomes} WHERE state = %s AND finished_at >= %s AND finished_at < %s "
+        f"ORDER BY finished_at LIMIT %s), {deletions} "
+        "SELECT COUNT(*), CAST(MAX(finished_at) AS text) FROM old"
+    )
 
 
-_RESTS = [
-    *(_deleting(model._meta.db_table, column, "task_id") for model, column in OF_TASK.items()),
-    _deleting(db.COMPLETED, "id", "completed_id"),
-    _deleting(db.OUTCOMES, "task_id", "task_id"),
-]
-# MATERIALIZED: otherwise the planner may run the SELECT with its LIMIT once for each table.
-_STATEMENT = (
-    "WITH old AS MATERIALIZED (SELECT task_id, completed_id, finished_at "
-    f"FROM ONLY {db.OUTCOMES} WHERE state = %s AND finished_at >= %s AND finished_at < %s "
-    "ORDER BY finished_at LIMIT %s), "
-    + ", ".join(f"rest{number} AS ({statement})" for number, statement in enumerate(_RESTS))
-    + " SELECT COUNT(*), CAST(MAX(finished_at) AS text) FROM old"
-)
+def _prune_partitions(state: str, before: datetime, to_the_moment: bool) -> Iterator[int]:
+    """Drop the partitions that are old as a whole, and delete the old rows of those that cannot be.
+
+    Args:
+        to_the_moment: delete also the old rows of those that can be dropped later.
+    """
+    ended = partitions.ended(before)
+    for partition in partitions.partitions() if to_the_moment else ended:
+        with _unless_gone(partition):
+            if partition not in ended or not partitions.can_be_dropped(partition, before):
+                yield from _prune_by_statements(state, before, partition.place)
+            elif state == Outcome.State.SUCCEEDED and not (yield from _drop(partition, before)):
+                return  # whoever reads this one may read all of them
 
 
-def _prune_partitions(before: datetime) -> Iterator[int]:
-    """Drop the partitions that are old as a whole, with all else that is kept of their tasks."""
-    for partition in partitions.old(before):
-        for model, column in OF_TASK.items():
-            yield from _delete_beside(partition.place.outcomes, model._meta.db_table, column)
-        yield from partitions.drop(partition, before)
+def _drop(partition: partitions.Partition, before: datetime) -> Generator[int, None, bool]:
+    """Drop a partition, with all else that is kept of its tasks.
+
+    If something depends on it, its rows are deleted instead.
+
+    Returns:
+        Whether that was done. If not, somebody reads it, or another process drops one just now.
+    """
+    for model, column in OF_TASK.items():
+        yield from _delete_beside(partition.place.outcomes, model._meta.db_table, column)
+    try:
+        return (yield from partitions.drop(partition, before))
+    except InternalError as error:
+        logger.warning("%s was not dropped: %s", partition.place.outcomes, str(error).strip())
+    yield from _prune_by_statements(Outcome.State.SUCCEEDED, before, partition.place)
+    return True
+
+
+@contextmanager
+def _unless_gone(partition: partitions.Partition) -> Iterator[None]:
+    """Go on after this block also if another process has dropped the partition meanwhile.
+
+    And if this role may not delete its rows, which is logged.
+    """
+    try:
+        yield
+    except ProgrammingError as error:
+        if not db.is_not_migrated(error):
+            tables = ", ".join(partition.place)
+            logger.warning("Nothing of %s is pruned: %s", tables, str(error).strip())
 
 
 def _delete_beside(outcomes: str, table: str, column: str) -> Iterator[int]:

@@ -37,34 +37,46 @@ NAMING = [
 ]
 
 
+# How many the last ids of a sequence are.
+LAST = 1_000_000
+
+
 def lift(connection: BaseDatabaseWrapper) -> None:
     """Make sure that the next row, and the next completed one, get ids above all that are known.
 
-    That is: above all ids that any table has, or names.
+    That is: above all ids that any table has, or names. An id among the last of the sequence, or
+    beyond, is none that it has given out. It does not count: the sequence would be at its end.
     """
     tables = connection.introspection.table_names()
     if TASKS not in tables:
         return
-    tops = [f"SELECT MAX(id) AS id FROM {TASKS}"]
-    tops += [f"SELECT MAX(task_id) FROM {table}" for table in NAMING if table in tables]
+    tops = [(TASKS, "id"), *((table, "task_id") for table in NAMING if table in tables)]
     _lift(connection, TASKS, tops)
     if OUTCOMES in tables:
-        tops = [
-            f"SELECT MAX(id) AS id FROM {COMPLETED}",
-            f"SELECT MAX(completed_id) FROM {OUTCOMES}",
-        ]
-        _lift(connection, COMPLETED, tops)
+        _lift(connection, COMPLETED, [(COMPLETED, "id"), (OUTCOMES, "completed_id")])
 
 
-def _lift(connection: BaseDatabaseWrapper, table: str, tops: list[str]) -> None:
+def _lift(connection: BaseDatabaseWrapper, table: str, columns: list[tuple[str, str]]) -> None:
+    """Lift the sequence of a table above what these columns, of these tables, have."""
     with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SELECT pg_get_serial_sequence(%s, 'id')", [f'"{table}"'])
+            sequence = cursor.fetchone()[0]
+            cursor.execute(
+                f"SELECT last_value, seqmax - {LAST} FROM pg_sequence, " + sequence +
+                " WHERE seqrelid = %s::regclass", [sequence],
+            )  # fmt: skip
+            last, limit = cursor.fetchone()
+        else:
+            limit = 2**62
+        tops = [
+            f"SELECT MAX({column}) AS id FROM {name} WHERE {column} < {limit}"
+            for name, column in columns
+        ]
         cursor.execute(f"SELECT MAX(id) FROM ({' UNION ALL '.join(tops)}) AS tops")
         highest = cursor.fetchone()[0]
         if highest and connection.vendor == "postgresql":
-            cursor.execute("SELECT pg_get_serial_sequence(%s, 'id')", [f'"{table}"'])
-            sequence = cursor.fetchone()[0]
-            cursor.execute(f"SELECT last_value FROM {sequence}")
-            if cursor.fetchone()[0] < highest:
+            if last < highest:
                 cursor.execute("SELECT setval(%s, %s)", [sequence, highest])
         elif highest and connection.vendor == "sqlite":
             cursor.execute(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,9 @@ from django.core.management.base import BaseCommand
 
 from bgtasks import conf
 from bgtasks.queue import pruning
+
+# Seconds until it goes on where somebody was in the way.
+PAUSE = 0.5
 
 
 def days(text: str) -> timedelta:
@@ -42,7 +46,11 @@ class Command(BaseCommand):
         retention = conf.retention()
         if options["older_than"] is not None:
             retention = dict.fromkeys(retention, options["older_than"])
-        count = sum(pruning.prune(retention))
+        count = 0
+        for deleted in pruning.prune(retention, to_the_moment=options["older_than"] is not None):
+            count += deleted
+            if not deleted:
+                time.sleep(PAUSE)
         if options["stock"] is not None:
             count += sum(pruning.prune_upstream(options["stock"]))
         if options["verbosity"]:

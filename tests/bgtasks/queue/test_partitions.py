@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
 from background_task.models import CompletedTask
-from django.db import connection
+from django.core.management import call_command
+from django.db import connection, transaction
 from django.db.models.signals import post_delete
 from django.utils import timezone
 
@@ -20,6 +22,7 @@ from bgtasks.models import Attempt, CallOptions, Outcome, Task
 from bgtasks.queue import database as db
 from bgtasks.queue import finish, outcomes, partitions, pruning, retrying
 from bgtasks.queue.ending import Ending
+from bgtasks.queue.id_marks import IdWatch
 from tests.bgtasks.queue.helpers import claim, rows
 from tests.harness.deployment import Deployment
 from tests.harness.threads import in_threads
@@ -42,6 +45,7 @@ def partitioned(settings: Any) -> Iterator[None]:
 def on(day: date, monkeypatch: pytest.MonkeyPatch) -> None:
     """Go to a day, with partitions for it."""
     monkeypatch.setattr(partitions, "_today", lambda: day)
+    monkeypatch.setattr(partitions, "_day_here", lambda: day)
     partitions.prepare()
 
 
@@ -131,25 +135,78 @@ def test_a_partition_is_dropped_as_a_whole_with_all_that_is_kept_of_its_tasks(
     assert {each.task_id for each in Attempt.objects.all()} == {young.pk}
 
 
-def test_a_partition_with_one_young_task_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    on(TODAY - 8 * DAY, monkeypatch)
-    succeed(2, days=8)
-    succeed(1, days=6)
+def test_a_partition_with_one_young_task_keeps_it_and_loses_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    on(TODAY - 9 * DAY, monkeypatch)
+    succeed(2, days=9)
+    [young] = succeed(1, days=-300)  # by a clock that is wrong
     on(TODAY, monkeypatch)
-    assert sum(prune()) == 0
-    assert Outcome.objects.count() == 3
+    assert sum(prune()) == 2
+    assert [each.pk for each in Outcome.objects.all()] == [young.pk]
+    assert CompletedTask.objects.count() == 1
 
 
+@pytest.mark.parametrize(("ago", "dropped"), [(1, 0), (2, 2)])
 def test_a_partition_stays_while_it_may_still_be_written(
-    monkeypatch: pytest.MonkeyPatch, settings: Any
+    ago: int, dropped: int, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     settings.BGTASKS_RETENTION = {"succeeded": DAY}
-    on(TODAY - DAY, monkeypatch)
+    on(TODAY - ago * DAY, monkeypatch)
     succeed(2, days=9)  # by a clock that is wrong
     on(TODAY, monkeypatch)
+    assert sum(prune()) == dropped
+    assert (TODAY - ago * DAY in days()) == (not dropped)
+
+
+def test_completed_tasks_whose_outcomes_were_deleted_are_kept_as_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    on(TODAY - 3 * DAY, monkeypatch)
+    succeed(2, days=3)
+    Outcome.objects.all().delete()
+    on(TODAY, monkeypatch)
     assert sum(prune()) == 0
-    on(TODAY + DAY, monkeypatch)
-    assert sum(prune()) == 2
+    assert CompletedTask.objects.count() == 2
+
+
+def test_the_command_deletes_to_the_moment_if_it_is_told_an_age() -> None:
+    partitions.prepare()
+    succeed(3)
+    call_command("prune_tasks", verbosity=0)
+    assert Outcome.objects.count() == 3
+    call_command("prune_tasks", "--older-than", "0", verbosity=0)
+    assert [count(table) for table in partitions.place()] == [0, 0]
+
+
+def test_within_a_transaction_rows_are_deleted_and_nothing_stays_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    on(TODAY - 9 * DAY, monkeypatch)
+    succeed(3, days=9)
+    on(TODAY, monkeypatch)
+    before = db.fetch("SHOW lock_timeout")
+    with transaction.atomic():
+        assert sum(prune()) == 3
+        assert db.fetch("SHOW lock_timeout") == before
+    assert TODAY - 9 * DAY in days()
+    assert not CompletedTask.objects.exists()
+
+
+def test_several_workers_may_prune_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for ago in (12, 11, 10, 9):
+        on(TODAY - ago * DAY, monkeypatch)
+        succeed(5, days=ago)
+        CallOptions.objects.bulk_create(
+            [CallOptions(pk=each.pk, options="{}") for each in Outcome.objects.all()],
+            ignore_conflicts=True,
+        )
+    on(TODAY, monkeypatch)
+    in_threads(6, lambda _: prune())
+    prune()  # what one of them had to leave
+    assert days() == [TODAY, TODAY + DAY]
+    assert not CompletedTask.objects.exists()
+    assert not CallOptions.objects.exists()
 
 
 def test_what_somebody_has_made_a_failure_is_not_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +253,7 @@ def test_a_partition_that_is_being_read_is_dropped_afterwards(
     on(TODAY, monkeypatch)
     with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as reader:
         reader.execute("SELECT * FROM background_task_completedtask")
-        assert prune() == [0] * partitions.TRIES * 2
+        assert prune() == [0] * partitions.TRIES
         assert Outcome.objects.count() == 3
     assert sum(prune()) == 3
 
@@ -233,7 +290,7 @@ def test_a_role_that_may_make_no_tables_is_told_and_goes_on(
 
 
 def test_tables_of_another_role_are_left_alone(
-    little: str, monkeypatch: pytest.MonkeyPatch
+    little: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on(TODAY - 9 * DAY, monkeypatch)
     succeed(1, days=9)
@@ -242,11 +299,12 @@ def test_tables_of_another_role_are_left_alone(
     partitions._forget()
     succeed(1)
     assert sum(prune()) == 0
+    assert "permission denied" in caplog.text
     assert Outcome.objects.count() == 2
     assert [count(table) for table in partitions.MAIN] == [1, 1]
 
 
-def test_a_table_that_something_depends_on_is_not_dropped(
+def test_a_table_that_something_depends_on_loses_its_rows(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on(TODAY - 9 * DAY, monkeypatch)
@@ -255,15 +313,15 @@ def test_a_table_that_something_depends_on_is_not_dropped(
     on(TODAY, monkeypatch)
     db.execute(f"CREATE VIEW of_a_day AS SELECT * FROM {first.place.outcomes}")
     try:
-        assert sum(prune()) == 0
+        assert sum(prune()) == 1
     finally:
         db.execute("DROP VIEW of_a_day")
     assert "view of_a_day depends on table" in caplog.text
-    assert Outcome.objects.count() == 1
+    assert not CompletedTask.objects.exists()
 
 
 def test_many_tasks_are_counted_by_the_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partitions, "MANY", 2)
+    monkeypatch.setattr(partitions, "COUNTED", 0)
     on(TODAY - 9 * DAY, monkeypatch)
     succeed(3, days=9)
     on(TODAY, monkeypatch)
@@ -271,11 +329,14 @@ def test_many_tasks_are_counted_by_the_estimate(monkeypatch: pytest.MonkeyPatch)
     assert sum(prune()) == 3
 
 
-def test_a_table_that_is_locked_is_made_later(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_table_that_is_locked_is_made_later(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitions, "MAKE_TIMEOUT", 1)
     with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other:
         other.execute("LOCK TABLE bgtasks_outcome IN EXCLUSIVE MODE")
         partitions.prepare()
-        assert "Unless a later try makes them" in caplog.text
+        assert "could not be made. That is tried again" in caplog.text
     partitions.prepare()
     assert days() == [TODAY, TODAY + DAY]
 
@@ -324,14 +385,72 @@ def test_a_foreign_key_to_completed_tasks_makes_them_impossible(
     assert "a model refers to CompletedTask by a foreign key" in warning.msg
 
 
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (
+            "CREATE TABLE refers (id integer REFERENCES background_task_completedtask (id))",
+            "the foreign key refers_id_fkey of refers refers to background_task_completedtask",
+        ),
+        (
+            "CREATE TRIGGER watches AFTER INSERT ON bgtasks_outcome FOR EACH ROW "
+            "EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+            "bgtasks_outcome has the trigger watches",
+        ),
+    ],
+)
+def test_what_would_not_hold_for_them_makes_them_impossible(
+    make: str, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with suppress(Rollback), transaction.atomic():
+        db.execute(make)
+        partitions.prepare()
+        assert days() == []
+        raise Rollback
+    assert told in caplog.text
+
+
+class Rollback(Exception):
+    pass
+
+
+def restart_ids() -> None:
+    for table in (db.TASKS, db.COMPLETED):
+        db.execute(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), 1)")
+
+
 def test_ids_that_are_known_do_not_come_again() -> None:
     succeed(2)
-    db.execute("SELECT setval(pg_get_serial_sequence('background_task', 'id'), 1)")
-    db.execute("SELECT setval(pg_get_serial_sequence('background_task_completedtask', 'id'), 1)")
+    restart_ids()
     partitions.prepare()
     succeed(2)
     assert Outcome.objects.values("pk").distinct().count() == 4
     assert CompletedTask.objects.values("pk").distinct().count() == 4
+
+
+def test_a_worker_that_sees_the_ids_begin_anew_sets_them_right() -> None:
+    partitions.prepare()
+    watch = IdWatch()
+    watch.look()
+    succeed(3)
+    watch.look()
+    restart_ids()
+    watch.look()
+    succeed(3)
+    assert Outcome.objects.values("pk").distinct().count() == 6
+
+
+@pytest.mark.parametrize("name", ["task_id", "completed_id"])
+@pytest.mark.parametrize("odd", [2**31 - 1, 2**40])
+def test_an_id_that_no_sequence_has_given_out_stops_nothing(name: str, odd: int) -> None:
+    Outcome.objects.create(
+        **{"task_id": 1, "completed_id": 1, name: odd},
+        state="succeeded", attempts=1, finished_at=timezone.now() - 30 * DAY,
+    )  # fmt: skip
+    partitions.prepare()
+    assert days() == [TODAY, TODAY + DAY]
+    succeed(1)
+    assert sum(prune()) == 1
 
 
 def test_a_worker_makes_them_and_lives_with_their_loss(project: Deployment) -> None:
