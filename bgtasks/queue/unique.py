@@ -72,26 +72,28 @@ def _upsert(key: str, task_hash: str, nonce: int) -> tuple[int, int]:
         The task and the nonce that the key's row has now. The nonce is ours if we took the key.
     """
     fresh, params = _fresh_id()
+    # With EXISTS, PostgreSQL would make two plans, each with all partitions of the outcomes.
     ended = (
-        f"EXISTS (SELECT 1 FROM {db.OUTCOMES} WHERE {db.OUTCOMES}.task_id = {KEYS}.task_id "
-        f"AND {db.is_current()})"
+        f"(SELECT 1 FROM {db.OUTCOMES} WHERE {db.OUTCOMES}.task_id = {KEYS}.task_id "
+        f"AND {db.is_current()} LIMIT 1) IS NOT NULL"
     )
-    changes = ", ".join(
-        f"{name} = CASE WHEN {ended} THEN {new} ELSE {KEYS}.{name} END"
-        for name, new in {
-            "task_id": fresh,
-            "nonce": "excluded.nonce",
-            "taken_at": "excluded.taken_at",
-            "task_hash": "excluded.task_hash",
-            "hash_of": "excluded.hash_of",
-        }.items()
+    changes = {
+        "task_id": fresh,
+        "nonce": "excluded.nonce",
+        "taken_at": "excluded.taken_at",
+        "task_hash": "excluded.task_hash",
+        "hash_of": "excluded.hash_of",
+    }
+    values = ", ".join(
+        f"CASE WHEN has_ended THEN {new} ELSE {KEYS}.{name} END" for name, new in changes.items()
     )
     # A call whose key is taken must use up no id, for there may be very many of those.
     first = f"CASE WHEN EXISTS (SELECT 1 FROM {KEYS} WHERE key = %s) THEN {NO_ID} ELSE {fresh} END"
     ((task_id, kept),) = db.fetch(
         f"INSERT INTO {KEYS} (key, task_id, nonce, taken_at, task_hash, hash_of) "
         f"SELECT %s, {first}, %s, %s, %s, %s "
-        f"WHERE true ON CONFLICT (key) DO UPDATE SET {changes} RETURNING task_id, nonce",
+        f"WHERE true ON CONFLICT (key) DO UPDATE SET ({', '.join(changes)}) = "
+        f"(SELECT {values} FROM (SELECT {ended} AS has_ended) AS its) RETURNING task_id, nonce",
         [key, key, *params, nonce, db.moment(timezone.now()), task_hash, nonce, *params],
     )
     return task_id, kept
