@@ -250,6 +250,7 @@ class Process:
         if limit and registry.is_coroutine(claimed.row.task_name):
             limit += conf.grace()  # it is cancelled by itself, and may clean up
         if limit:
+            # The mark must not be absent for a moment: a row without one is taken for a stray.
             self.marks.limit(mark, limit)
         self._runs_now += 1
         try:

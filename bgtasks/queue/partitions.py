@@ -2,10 +2,11 @@
 
 That is for PostgreSQL, with the setting ``BGTASKS_PARTITION_HISTORY``. Each table inherits from the
 one of the outcomes, or of the completed tasks. So whatever reads, changes or deletes rows there
-reaches these rows too, and only who writes successes has to know of the tables.
+reaches these rows too. Only the code that writes successes, and the code that prunes, has to know
+of these tables.
 
 PostgreSQL's declarative partitions would not do: the date would have to be part of every primary
-key, and a table that exists cannot become partitioned without being copied.
+key, and a table that exists can only be attached to a new one that is partitioned.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from bgtasks.queue import sequences
 logger = get_logger(__name__)
 
 DAY = timedelta(days=1)
-# A statement that reads the history plans for each table: with thirty, that takes a millisecond.
+# The days for which successes are kept are divided among so many partitions at most, and two or
+# three more are young or about to be dropped. PostgreSQL plans for each of them when it plans a
+# statement that reads the history.
 MOST = 30
 # Seconds after which a process asks again whether the tables of the day are there.
 AGAIN = 60.0
@@ -40,13 +43,13 @@ AGAIN = 60.0
 # the table waits behind it.
 LOCK_TIMEOUT = 100
 TRIES = 20
-# How long CREATE TABLE waits for its own, behind which nobody waits who reads or writes: longer
-# than autovacuum takes to give way to it, which is `deadlock_timeout`.
+# How long CREATE TABLE waits for its lock, in milliseconds. Readers and writers do not wait behind
+# it. It is longer than PostgreSQL's `deadlock_timeout`, after which autovacuum gives way.
 MAKE_TIMEOUT = 3_000
 # The keys of the advisory locks under which the tables are made, and dropped: two workers may begin
 # at once.
 _MAKING, _DROPPING = 0x6267_7061_7274, 0x6267_7061_7275
-# Up to so many bytes the rows of a table are counted.
+# The rows of a table with more bytes than these are not counted: the planner's estimate is taken.
 COUNTED = 8_000_000
 
 
@@ -66,7 +69,8 @@ class Partition:
 
     Attributes:
         first: the day.
-        ours: whether this role owns them, and so may drop them.
+        place: the tables.
+        ours: whether this role owns that of the outcomes. Whoever made it made the other one too.
     """
 
     first: date
@@ -76,7 +80,7 @@ class Partition:
 
 @dataclass(frozen=True)
 class _Found:
-    """What was found for a day, and until when, by `elapsed`, that is not asked again."""
+    """What was found for a day, and the time, by `elapsed`, at which to look again."""
 
     day: date
     place: Place
@@ -102,7 +106,9 @@ def place() -> Place:
     day = _day_here()
     if _found is None or _found.day != day or elapsed() >= _found.until:
         there = {each.first: each.place for each in partitions() if each.ours}
-        found = MAIN if obstacle() else there.get(_first(day, _length()), MAIN)
+        found = there.get(_first(day, _length()), MAIN)
+        if obstacle() or (found is not MAIN and _not_inherited()):
+            found = MAIN
         _found = _Found(day, found, elapsed() + AGAIN)
     return _found.place
 
@@ -261,9 +267,9 @@ def _is_first(key: int) -> bool:
 
 
 def ended(before: datetime) -> list[Partition]:
-    """The partitions all of whose days were over at a date, and are over since a day."""
-    # Yesterday's may still be written: by a worker whose clock is behind, or that has looked a
-    # minute ago.
+    """The partitions whose days were all over at a date, and have been over for at least a day."""
+    # Yesterday's may still be written: by a worker whose clock is behind, or that last looked for
+    # the tables of the day up to a minute ago.
     over = min(before.astimezone(UTC).date(), _today() - DAY)
     return [each for each in partitions() if each.first + _length() * DAY <= over]
 
@@ -291,8 +297,8 @@ def drop(partition: Partition, before: datetime) -> Generator[int, None, bool]:
     """Drop a partition that is old, unless another process drops one just now.
 
     Yields:
-        0 after each try in which somebody was reading it, then the number of tasks that it had,
-        which is about right if they are many.
+        0 after each try in which somebody was reading it, then the number of tasks that it had, if
+        there were any. If they are many, that is an estimate.
 
     Returns:
         Whether it was dropped.
@@ -310,7 +316,7 @@ def drop(partition: Partition, before: datetime) -> Generator[int, None, bool]:
                 raise
             yield 0
         else:
-            if dropped:
+            if dropped and count:
                 yield count
             return dropped
     logger.info("%s is being read, so it is dropped at the next pruning.", partition.place.outcomes)
@@ -332,10 +338,12 @@ def _drop_now(partition: Partition, before: datetime) -> bool:
 
 def _size(table: str) -> int:
     """How many rows a table has; about, if it is large."""
-    [(size, estimate)] = db.fetch(
+    # Another process may drop it meanwhile: then there is no row or no size, or an error.
+    found = db.fetch(
         "SELECT pg_relation_size(oid), reltuples FROM pg_class WHERE oid = %s::regclass", [table]
     )
-    if size > COUNTED:
-        return max(0, int(estimate))
+    for size, estimate in found:
+        if size and size > COUNTED:
+            return max(0, int(estimate))
     [(count,)] = db.fetch(f"SELECT COUNT(*) FROM {table}")
     return int(count)

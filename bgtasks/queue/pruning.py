@@ -45,7 +45,7 @@ def prune(retention: Mapping[str, timedelta | None], to_the_moment: bool = False
         to_the_moment: delete also those in partitions that cannot be dropped yet.
 
     Yields:
-        The number of tasks or rows deleted, after each batch; or 0, if it has to wait for somebody.
+        The number of tasks or rows deleted, after each batch; or 0, if somebody is in the way.
     """
     for state, age in retention.items():
         if age is None:
@@ -75,7 +75,7 @@ def _prune_outcomes(state: str, before: datetime, to_the_moment: bool) -> Iterat
     """Delete the outcomes of a state that are older than a date, with all else that is kept.
 
     Yields:
-        The number of tasks, after each batch; or 0, if it has to wait for somebody.
+        The number of tasks, after each batch; or 0, if somebody is in the way.
     """
     is_watched = _is_deleting_watched()
     if is_watched or not db.on_postgresql():
@@ -170,9 +170,10 @@ def _drop(partition: partitions.Partition, before: datetime) -> Generator[int, N
 
 @contextmanager
 def _unless_gone(partition: partitions.Partition) -> Iterator[None]:
-    """Go on after this block also if another process has dropped the partition meanwhile.
+    """Go on after this block if the partition is gone, because another process has dropped it.
 
-    And if this role may not delete its rows, which is logged.
+    Any other `ProgrammingError`, such as a right that this role does not have, is logged, and this
+    goes on too.
     """
     try:
         yield

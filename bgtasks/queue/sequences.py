@@ -37,15 +37,16 @@ NAMING = [
 ]
 
 
-# How many the last ids of a sequence are.
+# Ids within this distance of a sequence's end are ignored.
 LAST = 1_000_000
 
 
 def lift(connection: BaseDatabaseWrapper) -> None:
     """Make sure that the next row, and the next completed one, get ids above all that are known.
 
-    That is: above all ids that any table has, or names. An id among the last of the sequence, or
-    beyond, is none that it has given out. It does not count: the sequence would be at its end.
+    That is: above all ids that any table has, or names. But an id beyond the end of the sequence,
+    or among its last ones, does not count. We assume that somebody wrote it by hand, and to lift
+    the sequence above it would use the sequence up.
     """
     tables = connection.introspection.table_names()
     if TASKS not in tables:

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,7 +96,7 @@ class Arena:
     Attributes:
         broker: what leads to the fleet's broker.
         broker_server: that broker, if nobody else uses it.
-        long: whether faults last as long as they may, and not as long as a test can wait.
+        long: whether faults have their full length, and are not short enough for a test.
         rate: how many tasks are enqueued in a second.
     """
 
@@ -144,7 +145,7 @@ class Arena:
             more |= fake_clock(clock)
             self.set_clock(clock)
         self.members.append(Member(kind, self._start(kind, more), cable, clock))
-        self.have_one_right()
+        have_one_right(self.members)
 
     def _start(self, kind: str, more: dict[str, str]) -> Process:
         if kind == "celery":
@@ -160,15 +161,6 @@ class Arena:
     def set_clock(self, clock: Path) -> None:
         """Set a clock an hour ahead, an hour back, or right."""
         clock.write_text(self.random.choice(["+3600", "-3600", "+0"]))
-
-    def have_one_right(self) -> None:
-        """Set one clock right, unless one is: if all are an hour back, nothing is due yet.
-
-        It is one of those that decide what is due.
-        """
-        clocks = [each.clock for each in self.members if each.clock and each.kind != "celery"]
-        if clocks and not any(each.read_text() == "+0" for each in clocks):
-            clocks[-1].write_text("+0")
 
     def any_member(self) -> Member:
         """One that lives."""
@@ -237,6 +229,16 @@ class Arena:
 FAKETIME = next(
     Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), Path("/usr/lib/libfaketimeMT.so.1")
 )
+
+
+def have_one_right(members: Sequence[Member]) -> None:
+    """Set one clock right, unless one is: if all are an hour back, nothing is due yet.
+
+    It is one of those that decide what is due.
+    """
+    clocks = [each.clock for each in members if each.clock and each.kind != "celery"]
+    if clocks and not any(each.read_text() == "+0" for each in clocks):
+        clocks[-1].write_text("+0")
 
 
 def fake_clock(clock: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Two or three faults of each kind, with fixed seeds; `make chaos` goes on for longer."""
+"""Two to five faults of each kind, with fixed seeds; `make chaos` goes on for longer."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from tests.harness.waiting import eventually
 
 
 class PrivateBroker:
-    """A server in its default configuration, so a Redis forgets its messages at a restart.
+    """A server of its own. The Redis saves nothing, so a restart loses its messages.
 
     Args:
         folder: for its files.
@@ -69,7 +69,7 @@ class PrivateBroker:
         raise NotImplementedError
 
     def _asks(self, question: bytes, answer: bytes) -> bool:
-        """Whether the server answers a question so."""
+        """Whether the server gives this answer to a question."""
         try:
             with closing(socket.create_connection(("127.0.0.1", self.port), timeout=3)) as end:
                 end.sendall(question)
@@ -97,7 +97,8 @@ class PrivateRabbitMQ(PrivateBroker):
         self._other_port = ephemeral_port_reserve.reserve()
 
     def _command(self) -> list[str]:
-        # Debian's command of this name makes the system's user of it; the program itself does not.
+        # Debian's command of this name switches to the user rabbitmq. The program that it runs does
+        # not.
         programs = [*Path("/usr/lib/rabbitmq").glob("*/rabbitmq-server"), Path(self.program)]
         return [str(programs[0])]
 

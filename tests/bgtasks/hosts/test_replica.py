@@ -48,7 +48,7 @@ def test_what_decides_about_a_task_is_read_where_it_is_written(replicated: Repli
     replicated.project.worker(**replicated.behind).wait_for("is ready")
     assert replicated.run("print(tasks.add.delay(1, 2).get(timeout=60))") == "3\n"
     read = "from bgtasks.models import Outcome\nprint(Outcome.objects.count())"
-    assert replicated.run(read) == "0\n", "the replica is behind"
+    assert replicated.run(read) == "0\n", "the replica is not behind"
     retried = (
         "made = tasks.fail.delay('again')\n"
         "assert made.get(timeout=60, propagate=False) is not None\n"

@@ -125,9 +125,9 @@ def test_a_partition_is_dropped_as_a_whole_with_all_that_is_kept_of_its_tasks(
             Attempt.objects.create(
                 task_id=row.pk, number=number, state="failed", ended_at=timezone.now(), error="e"
             )
-    # By two: the call options of three batches, and the attempts of three. Then the partition, and
-    # the one that was made for the day after it.
-    assert prune() == [2, 2, 1, 2, 2, 1, 5, 0]
+    # Two at a time: the call options in three batches, then the attempts in three. Then the
+    # partition. The one that was made for the day after it is empty.
+    assert prune() == [2, 2, 1, 2, 2, 1, 5]
     assert days() == [TODAY, TODAY + DAY]
     assert [each.pk for each in Outcome.objects.all()] == [young.pk]
     assert CompletedTask.objects.count() == 1
@@ -408,6 +408,12 @@ def test_what_would_not_hold_for_them_makes_them_impossible(
         assert days() == []
         raise Rollback
     assert told in caplog.text
+    partitions.prepare()
+    assert days() == [TODAY, TODAY + DAY]
+    with suppress(Rollback), transaction.atomic():
+        db.execute(make)
+        assert partitions.place() == partitions.MAIN
+        raise Rollback
 
 
 class Rollback(Exception):
