@@ -23,7 +23,7 @@ from bgtasks.queue.claims import Claimant
 from bgtasks.running import copies, executor
 from bgtasks.running.run import Runs
 from bgtasks.tasks import registry
-from bgtasks.worker.shared_state import has_room
+from bgtasks.worker.shared_state import has_room, set_limit
 
 logger = get_logger(__name__)
 
@@ -251,7 +251,7 @@ class Process:
             limit += conf.grace()  # it is cancelled by itself, and may clean up
         if limit:
             # The mark must not be absent for a moment: a row without one is taken for a stray.
-            self.marks.limit(mark, limit)
+            set_limit(self.marks, mark, limit)
         self._runs_now += 1
         try:
             with copies.abandoning(self.member.abandon):

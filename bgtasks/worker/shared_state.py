@@ -71,10 +71,6 @@ class Marks:
         _SLOT.pack_into(self._memory, place, row_id, elapsed(), limit or 0.0, patience, 0, 0.0)
         return slot
 
-    def limit(self, slot: int, limit: float) -> None:
-        """Set the seconds that a run which was begun may take, from its begin on."""
-        _LIMIT.pack_into(self._memory, _HEADER + slot * _SLOT.size + _LIMIT_AT, limit)
-
     def ran(self, slot: int) -> None:
         """Note that a run has ended and waits to be recorded: it cannot be overdue any more."""
         _BEGAN.pack_into(self._memory, _HEADER + slot * _SLOT.size + _BEGAN_AT, math.inf)
@@ -178,6 +174,11 @@ class Marks:
 
     def close(self) -> None:
         self._memory.close()
+
+
+def set_limit(marks: Marks, slot: int, limit: float) -> None:
+    """Set the seconds that a run which was begun may take, from its begin on."""
+    _LIMIT.pack_into(marks._memory, _HEADER + slot * _SLOT.size + _LIMIT_AT, limit)
 
 
 def running(marks: Marks) -> dict[int, float]:
