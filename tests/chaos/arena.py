@@ -209,6 +209,8 @@ class Arena:
         assert self._loader.wait() == 0, self._loader.output
         for member in list(self.members):
             thaw(member.pids)
+            if member.clock:  # by one that is an hour back, nothing of the rest would be due
+                member.clock.write_text("+0")
             if not member.process.alive:
                 self.replace(member)
 
