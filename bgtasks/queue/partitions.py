@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from math import ceil
@@ -168,8 +169,9 @@ def _children(parent: str) -> dict[date, tuple[str, bool]]:
         "WHERE inhparent = to_regclass(%s)",
         [parent],
     ):
-        if match := re.fullmatch(rf"{parent}_(\d{{4}}[01]\d[0-3]\d)", name):
-            found[date.fromisoformat(match[1])] = (sql, bool(ours))
+        if match := re.fullmatch(rf"{parent}_(\d{{8}})", name):
+            with suppress(ValueError):  # somebody has made a table with such a name
+                found[date.fromisoformat(match[1])] = (sql, bool(ours))
     return found
 
 

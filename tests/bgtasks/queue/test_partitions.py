@@ -104,6 +104,16 @@ def test_successes_with_receivers_go_there_too() -> None:
     assert [count(table) for table in partitions.place()] == [1, 1]
 
 
+def test_a_table_with_another_name_that_inherits_is_none() -> None:
+    partitions.prepare()
+    for name in ("bgtasks_outcome_20261399", "bgtasks_outcome_old"):
+        db.execute(f"CREATE TABLE {name} () INHERITS (bgtasks_outcome)")
+    try:
+        assert days() == [TODAY, TODAY + DAY]
+    finally:
+        db.execute("DROP TABLE bgtasks_outcome_20261399, bgtasks_outcome_old")
+
+
 def test_without_the_setting_the_main_tables_get_all(settings: Any) -> None:
     partitions.prepare()
     settings.BGTASKS_PARTITION_HISTORY = False
