@@ -107,7 +107,8 @@ def test_a_coroutine_that_takes_too_long_is_cancelled(engine: Fleet) -> None:
     where = f"task_id = {task_id} AND state = 'timed_out'"
     [attempt] = eventually(lambda: engine.project.rows("bgtasks_attempt", where), "the attempt")
     assert "ran longer than 1 s and was cancelled" in attempt["error"]
-    assert lives(pid)
+    if engine.engine != "rq":  # which ends each process with its one job
+        assert lives(pid)
     engine.forget(task_id)
 
 
