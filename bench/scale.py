@@ -146,6 +146,8 @@ def partitioned(rows: int, rounds: int) -> None:
         for name, here in (("without", plain), ("with", parted)):
             median = statistics.median(here.call(f"read_results({ids})")) * 1000
             print(f"looking up one result, {name} partitions: {median:.2f} ms in the median")
+            median = statistics.median(here.call("call_unique(1000)")) * 1000
+            print(f"enqueuing a unique call, {name} partitions: {median:.2f} ms in the median")
 
 
 def prune(rows: int, in_partitions: bool) -> None:

@@ -51,6 +51,17 @@ def partitions_of(days: int) -> None:
     print(json.dumps([each.place for each in partitions.partitions()]))
 
 
+def call_unique(times: int) -> None:
+    """Enqueue a unique task with new keys; prints the seconds that each call took."""
+    tasks.once(0)  # connects
+    took = []
+    for number in range(1, times + 1):
+        began = time.perf_counter()
+        tasks.once(number)
+        took.append(time.perf_counter() - began)
+    print(json.dumps(took))
+
+
 def read_results(ids: list[int]) -> None:
     """Look up what became of tasks, one by one; prints the seconds that each look took."""
     outcomes.find(ids[0])  # connects

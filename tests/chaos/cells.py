@@ -274,10 +274,16 @@ class Clocks(Cell):
         time.sleep(CLOCK_SEEN + 0.2)
 
     def check(self, arena: Arena) -> None:
-        began = [row["started_at"] for row in arena.project.rows("bgtasks_outcome")]
-        times = [datetime.fromisoformat(str(moment)).timestamp() for moment in began if moment]
-        off = [moment for moment in times if abs(moment - time.time()) > 1800]
-        assert off, "no clock was off"
+        # What enqueues has the right time; what was tried again is due at another one.
+        first_runs = "attempts = 1 AND started_at IS NOT NULL AND due_at IS NOT NULL"
+        rows = arena.project.rows("bgtasks_outcome", first_runs)
+        waited = [_moment(row["started_at"]) - _moment(row["due_at"]) for row in rows]
+        assert any(abs(seconds) > 1800 for seconds in waited), "no clock was off"
+
+
+def _moment(value: object) -> float:
+    """A date as a database gives it, as seconds since 1970."""
+    return datetime.fromisoformat(str(value)).timestamp()
 
 
 class Analytics(Cell):

@@ -299,6 +299,38 @@ def test_a_role_that_may_make_no_tables_is_told_and_goes_on(
     assert [count(table) for table in partitions.MAIN] == [1, 1]
 
 
+def test_the_rights_that_the_docs_name_suffice(little: str) -> None:
+    """docs/operating/scaling.md, with the rights on the rows that a worker has anyway."""
+    [(we,)] = db.fetch("SELECT current_user")
+    db.execute(f"REVOKE UPDATE ON ALL SEQUENCES IN SCHEMA public FROM {little}")
+    for table in partitions.MAIN:
+        db.execute(f"ALTER TABLE {table} OWNER TO {little}")
+    db.execute(f"GRANT CREATE ON SCHEMA public TO {little}")
+    try:
+        db.execute(f"SET ROLE {little}")
+        partitions.prepare()
+        succeed(1)
+        assert [count(table) for table in partitions.place()] == [1, 1]
+        assert partitions.place() != partitions.MAIN
+    finally:
+        db.execute("RESET ROLE")
+        db.execute(f"REASSIGN OWNED BY {little} TO {we}")
+
+
+def test_a_role_that_may_not_read_the_sequence_looks_at_the_ids_all_the_same(
+    little: str, settings: Any
+) -> None:
+    settings.BGTASKS_PARTITION_HISTORY = False
+    [(sequence,)] = db.fetch("SELECT pg_get_serial_sequence('background_task', 'id')")
+    db.execute(f"REVOKE ALL ON SEQUENCE {sequence} FROM {little}")
+    rows(2)
+    db.execute(f"SET ROLE {little}")
+    watch = IdWatch()
+    watch.look()
+    finish.record_successes([Ending(row) for row in claim()])
+    watch.look()
+
+
 def test_tables_of_another_role_are_left_alone(
     little: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
