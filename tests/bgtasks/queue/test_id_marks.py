@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -114,9 +115,11 @@ class TestOneProcess:
         sql, params = db.last_id(db.TASKS)
         with transaction.atomic():
             if db.on_postgresql():
-                db.execute("CREATE ROLE bgtasks_reader")
-                db.execute(f"GRANT SELECT ON {db.TASKS} TO bgtasks_reader")
-                db.execute("SET LOCAL ROLE bgtasks_reader")
+                # All databases of a server have the same roles: another process may test this too.
+                reader = f"bgtasks_reader_{secrets.token_hex(6)}"
+                db.execute(f"CREATE ROLE {reader}")
+                db.execute(f"GRANT SELECT ON {db.TASKS} TO {reader}")
+                db.execute(f"SET LOCAL ROLE {reader}")
             else:
                 db.execute("DELETE FROM sqlite_sequence WHERE name = %s", [db.TASKS])
             assert db.fetch(f"SELECT {sql}", params) == [(row.pk,)]

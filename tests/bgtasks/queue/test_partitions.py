@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
@@ -276,7 +277,8 @@ def test_several_workers_may_make_them_at_once() -> None:
 @pytest.fixture
 def little() -> Iterator[str]:
     """A role that may change all rows, and make or drop no table."""
-    role = "bgtasks_may_little"
+    # All databases of a server have the same roles, and another process tests in another database.
+    role = f"bgtasks_may_little_{secrets.token_hex(6)}"
     for sql in (
         f"CREATE ROLE {role}",
         f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}",
