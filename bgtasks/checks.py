@@ -25,9 +25,10 @@ from bgtasks import conf
 from bgtasks.operations.unserved import unserved
 from bgtasks.queue import partitions
 from bgtasks.queue.database import alias, connection, in_memory, last_id
-from bgtasks.tasks import registry
+from bgtasks.tasks import policies, registry
 from bgtasks.worker.options import Options
 
+SQLITE_TIMEOUT = 5.0  # the seconds for which Python's sqlite3 waits for a lock by default
 PSYCOPG_POOL = 4  # the connections of psycopg's pool, unless it is told another number
 NETWORK_FILESYSTEMS = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "fuse.glusterfs", "ceph", "lustre")
 INT4 = 2**31 - 1
@@ -44,6 +45,8 @@ def register_all() -> None:
     register(history_can_be_partitioned)
     register(traces_can_be_made)
     register(transactions_are_shared)
+    register(atomic_tasks_hold_nobody_up)
+    register(atomic_tasks_have_one_database)
     register(django_tasks_are_queued)
     register(not_eager, deploy=True)
     register(connections_suffice, Tags.database)
@@ -238,6 +241,43 @@ def django_tasks_are_queued(**kwargs: Any) -> list[CheckMessage]:
             id="bgtasks.W008",
         )
     ]
+
+
+def atomic_tasks_hold_nobody_up(**kwargs: Any) -> list[CheckMessage]:
+    """On SQLite an atomic task keeps all writers out, who do not wait for ever."""
+    database = connection()
+    if database.vendor != "sqlite":
+        return []
+    patience = database.settings_dict.get("OPTIONS", {}).get("timeout", SQLITE_TIMEOUT)
+    return [
+        CheckWarning(
+            f"Task {name} is atomic and has a timeout of {limit:g} s. As long as it runs, nobody "
+            f"else can write to this SQLite database: others wait for {patience:g} s, and then "
+            'raise "database is locked".',
+            hint="Lower its timeout, let another task do what takes long, or use PostgreSQL.",
+            id="bgtasks.W010",
+        )
+        for name in _atomic_tasks()
+        if (limit := policies.of(name).limit) is not None and limit > patience
+    ]
+
+
+def atomic_tasks_have_one_database(**kwargs: Any) -> list[CheckMessage]:
+    """What an atomic task writes is in the database of the queue, which has the transaction."""
+    apart = transactions_are_shared()
+    return [
+        CheckWarning(
+            f"Task {name} is atomic, and no table of the project is in the database {alias()}, "
+            "that of the queue: what it writes is not part of its transaction.",
+            hint="Keep the task tables with the others, or leave out atomic=True.",
+            id="bgtasks.W011",
+        )
+        for name in (_atomic_tasks() if apart else [])
+    ]
+
+
+def _atomic_tasks() -> list[str]:
+    return [name for name in registry.names() if policies.of(name).atomic]
 
 
 def sqlite_file(**kwargs: Any) -> list[CheckMessage]:

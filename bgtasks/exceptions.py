@@ -137,7 +137,10 @@ class NoNextRun(BgtasksError):
 
 
 class BrokenTransaction(BgtasksError):
-    """A receiver of a signal ended the transaction in which outcomes were being recorded."""
+    """A transaction in which an outcome was to be recorded was ended, or spoilt, by other code.
+
+    That is a receiver of a signal, or an atomic task.
+    """
 
 
 class NotMigrated(BgtasksError):

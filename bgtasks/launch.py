@@ -5,9 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from itertools import chain
 
 from django.apps import apps
+from django.core.checks import CheckMessage
 from django.db import DatabaseError, connections
 from django.utils import autoreload
 
@@ -65,6 +68,7 @@ def _metrics(options: Options, fork: bool) -> AbstractContextManager[None]:
 
 
 def _run(options: Options, fork: bool) -> None:
+    _warn(checks.atomic_tasks_hold_nobody_up(), checks.atomic_tasks_have_one_database())
     if reason := one_by_one.cannot_share():
         note = logger.warning if one_by_one.custom_runner() else logger.debug
         note("Running one task after another in this process: %s.", reason)
@@ -77,8 +81,7 @@ def _run(options: Options, fork: bool) -> None:
         )
         _run_here(Relays(engine, options))
         return
-    for warning in checks.connections_suffice(databases=[alias()], options=options):
-        logger.warning("%s %s", warning.msg, warning.hint)
+    _warn(checks.connections_suffice(databases=[alias()], options=options))
     reason = in_process.cannot_fork() if fork else "it reloads when code changes"
     if reason:
         logger.info("Running tasks in this process: %s.", reason)
@@ -87,6 +90,12 @@ def _run(options: Options, fork: bool) -> None:
     from bgtasks.supervisor.supervisor import Supervisor
 
     Supervisor(options).run()
+
+
+def _warn(*found: Sequence[CheckMessage]) -> None:
+    """Say what checks have found: the worker knows more than they did in ``manage.py check``."""
+    for warning in chain(*found):
+        logger.warning("%s %s", warning.msg, warning.hint)
 
 
 def _watch(error: TaskModuleError) -> None:

@@ -621,6 +621,7 @@ def shared_task(
     expires: float | datetime | None = None,
     queue: str | None = None,
     priority: int = 0,
+    atomic: bool = False,
     **others: Any,
 ) -> Any:
     """Turn a function into a task, as Celery's decorator does. It works with or without brackets.
@@ -645,6 +646,8 @@ def shared_task(
         expires: the default of its calls; see `Task.apply_async`.
         queue: the queue of its calls; None: the default one.
         priority: the default of its calls.
+        atomic: whether what a run writes and its success are one transaction. Celery has no such
+            option; it is that of `bgtasks.background`.
 
     Raises:
         InvalidTask: this function cannot be a task, or an option makes no sense.
@@ -664,6 +667,7 @@ def shared_task(
         timeout=time_limit,
         priority=conf.as_stored(columns.as_priority("priority of @shared_task", priority)),
         result="ignore" if ignore_result else "json",
+        atomic=atomic,
     )
 
     def decorate(function: Callable[..., Any]) -> Task:

@@ -33,6 +33,8 @@ class Ending:
         ran: for how many seconds it ran; None: that is not known.
         is_logged: the log has said already how this run ended.
         children: the ids of the tasks that this run has enqueued.
+        recorded: True: it is recorded, in the transaction of its run; False: it cannot be, as our
+            claim did not hold the row any more; None: it waits to be recorded.
     """
 
     row: Task
@@ -50,6 +52,7 @@ class Ending:
     ran: float | None = None
     is_logged: bool = False
     children: Sequence[int] = ()
+    recorded: bool | None = None
 
     @property
     def again(self) -> bool:
@@ -61,9 +64,9 @@ class Ending:
 
     @property
     def alone(self) -> bool:
-        """Whether this must be recorded in a transaction of its own, even without receivers."""
+        """Whether this must be recorded by itself, even without receivers."""
         plain = self.succeeded and not self.snoozed and self.row.repeat == 0
-        return not plain or "then" in (self.options or {})
+        return not plain or self.recorded is not None or "then" in (self.options or {})
 
 
 def stopped_run(row: Task, story: str) -> Ending:

@@ -66,9 +66,13 @@ def record_successes(endings: Sequence[Ending]) -> list[Task]:
 def record_alone(ending: Ending) -> bool:
     """Record any ending, with its signals, in a transaction of its own.
 
+    One that was recorded by `record_in_transaction` stays as it is.
+
     Returns:
         Whether our claim still held the row. If not, nothing was changed.
     """
+    if ending.recorded is not None:
+        return ending.recorded
     if ending.snoozed:
         families.write([ending])
         return bool(claims.release([ending.row], ending.delay))
@@ -83,6 +87,17 @@ def record_alone(ending: Ending) -> bool:
         ending.row.__dict__.clear()
         ending.row.__dict__.update(before)
         raise
+
+
+def record_in_transaction(ending: Ending) -> bool:
+    """Record a success, with its signals, in the transaction that is open, that of its run.
+
+    Returns:
+        Whether our claim still held the row. If not, nothing was changed.
+    """
+    if ending.alone or receivers.any_for_success():
+        return record_alone(ending)
+    return not record_successes([ending])
 
 
 def record_with_receivers(endings: Sequence[Ending]) -> tuple[list[Task], float]:

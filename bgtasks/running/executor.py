@@ -1,10 +1,13 @@
-"""From one claimed row to one ending: a straight pipeline. It writes nothing to the task tables."""
+"""From one claimed row to one ending: a straight pipeline.
+
+It writes nothing to the task tables, but for the success of an atomic task.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,6 +25,7 @@ from bgtasks import conf
 from bgtasks.clock import elapsed
 from bgtasks.exceptions import (
     BrokenRow,
+    BrokenTransaction,
     Cancel,
     LeakedTransaction,
     ResultNotJSON,
@@ -36,7 +40,7 @@ from bgtasks.queue import receivers, run_log
 from bgtasks.queue.claimed_row import ClaimedRow, arguments_of
 from bgtasks.queue.ending import Ending, stopped_run
 from bgtasks.results import AsyncResult
-from bgtasks.running import copies, programs, tracing
+from bgtasks.running import atomic, copies, programs, tracing
 from bgtasks.running.isolation import Surroundings, tidy_shared
 from bgtasks.running.run import Run
 from bgtasks.serialize import codec, remote_errors
@@ -62,7 +66,7 @@ def run(run: Run, around: Surroundings | None = None) -> Ending:
     """
     row, around = run.claimed.row, around or Surroundings()
     try:
-        ending = _run(run, around)
+        return _run(run, around)
     except BaseException as error:  # an error of bgtasks: `_run` has caught the task's own
         ending = fallen(row, error)
     ending.options = run.claimed.options
@@ -79,19 +83,19 @@ def _run(run: Run, around: Surroundings) -> Ending:
         span = context.run(tracing.begin, run.claimed) if conf.traces() else None
         args, kwargs = arguments(run.claimed)
         context.run(current.enter, run.task)
-        generation = copies.generation
         try:
-            result = context.run(_call, run.function, args, kwargs, run.limit)
+            ending = context.run(_called_atomically if run.atomic else _called, run, args, kwargs)
         finally:
-            if copies.generation != generation:
-                copies.end_copy(str(row))
             leaks = around.leave()
-        if leaks:
+        if leaks and ending.recorded is None:
             raise LeakedTransaction(_complaint(row, leaks))
-        ending = _succeeded(row, result, began)
+        if leaks:
+            logger.error(_complaint(row, leaks))
+        if ending.recorded is not False:
+            run_log.succeeded(row, began)
     except BaseException as error:
         ending = failed(row, error, began)
-    ending.started_at, ending.children = run.task.started_at, run.task.children
+    _complete(ending, run)
     if span is not None:
         tracing.end(span, ending)
     if signals.task_finished.receivers:
@@ -155,7 +159,8 @@ async def _run_coroutine(run: Run, cancellation: Cancellation) -> Ending:
         finally:
             if copies.generation != generation:
                 copies.end_copy(str(row))
-        ending = _succeeded(row, result, began)
+        ending = Ending(row, result=_encoded(row, result))
+        run_log.succeeded(row, began)
     except asyncio.CancelledError as error:
         if cancellation.why:
             ending = stopped_run(row, f"{cancellation.why}.")
@@ -163,7 +168,7 @@ async def _run_coroutine(run: Run, cancellation: Cancellation) -> Ending:
             ending = await _uncancelled(_failed(row, error, began))
     except BaseException as error:
         ending = await _uncancelled(_failed(row, error, began))
-    ending.started_at, ending.children = run.task.started_at, run.task.children
+    _complete(ending, run)
     if span is not None:
         tracing.end(span, ending)
     tidy_shared()
@@ -171,21 +176,18 @@ async def _run_coroutine(run: Run, cancellation: Cancellation) -> Ending:
     return ending
 
 
-def _succeeded(row: Task, result: Any, began: float) -> Ending:
-    """The ending of a run whose function returned.
+def _complete(ending: Ending, run: Run) -> None:
+    """Note in an ending what is known of the run."""
+    ending.started_at, ending.children = run.task.started_at, run.task.children
+    ending.options = run.claimed.options
 
-    Args:
-        began: when the run began, by `elapsed`.
+
+def _encoded(row: Task, result: Any) -> str | None:
+    """A result as JSON; None for None, and for one that is dropped.
 
     Raises:
         ResultNotJSON: the result cannot be kept as JSON.
     """
-    ending = Ending(row, result=_encoded(row, result))
-    run_log.succeeded(row, began)
-    return ending
-
-
-def _encoded(row: Task, result: Any) -> str | None:
     keep = policies.of(row.task_name).result
     if result is None or keep == "ignore":
         return None
@@ -252,14 +254,27 @@ def arguments(claimed: ClaimedRow) -> tuple[list[Any], dict[str, Any]]:
     return arguments_of(row)
 
 
-def _call(
-    function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], limit: float | None
-) -> Any:
-    result = function(*args, **kwargs)
-    # The result is asked, and not the function: that may wrap a coroutine function.
-    if result is None or not isawaitable(result):
-        return result
-    return async_to_sync(_cancelled_in_time)(result, limit)
+def _called_atomically(run: Run, args: list[Any], kwargs: dict[str, Any]) -> Ending:
+    def body() -> Ending:
+        ending = _called(run, args, kwargs)
+        _complete(ending, run)
+        return ending
+
+    return atomic.run(run.claimed.row, body)
+
+
+def _called(run: Run, args: list[Any], kwargs: dict[str, Any]) -> Ending:
+    """Call the function; returns the ending of its success."""
+    row, generation = run.claimed.row, copies.generation
+    try:
+        result = run.function(*args, **kwargs)
+        # The result is asked, and not the function: that may wrap a coroutine function.
+        if result is not None and isawaitable(result):
+            result = async_to_sync(_cancelled_in_time)(result, run.limit)
+    finally:
+        if copies.generation != generation:
+            copies.end_copy(str(row))
+    return Ending(row, result=_encoded(row, result))
 
 
 async def _cancelled_in_time(result: Awaitable[Any], limit: float | None) -> Any:
@@ -390,15 +405,19 @@ def delay_after(row: Task, error: BaseException) -> timedelta | None:
         return retry_delay(row.attempts)
 
 
+_OURS = {__file__, atomic.__file__}
+_TOLD = (BrokenRow, BrokenTransaction, LeakedTransaction, ResultNotJSON, TaskTimeout)
+
+
 def _exc_info(error: BaseException) -> tuple[type[BaseException], BaseException, Any]:
     """What to print of an exception, as ``exc_info``: the traceback from the task's own code on.
 
-    Exceptions that this module raises itself get no traceback: their message says everything.
+    Exceptions that bgtasks raises itself get no traceback: their message says everything.
     """
-    if isinstance(error, BrokenRow | LeakedTransaction | ResultNotJSON | TaskTimeout):
+    if isinstance(error, _TOLD):
         return type(error), error.with_traceback(None), None
     frames = error.__traceback__
-    while frames and frames.tb_next and frames.tb_frame.f_code.co_filename == __file__:
+    while frames and frames.tb_next and frames.tb_frame.f_code.co_filename in _OURS:
         frames = frames.tb_next
     return type(error), error, frames
 

@@ -24,7 +24,8 @@ IDLE = 1.0
 SHARED_EVERY = 0.1
 # libpq's states of a connection with an open transaction: PQTRANS_ACTIVE, _INTRANS and _INERROR.
 # The others are PQTRANS_IDLE (0) and PQTRANS_UNKNOWN (4), which is that of a lost connection.
-OPEN = {1, 2, 3}
+IN_ERROR = 3
+OPEN = {1, 2, IN_ERROR}
 
 
 class Surroundings:
@@ -169,6 +170,18 @@ def _in_transaction(connection: BaseDatabaseWrapper) -> bool:
     if connection.vendor == "postgresql":
         return connection.connection.info.transaction_status in OPEN
     return False
+
+
+def cannot_commit(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a transaction that was begun on this connection cannot be committed any more.
+
+    On PostgreSQL a statement has failed in it. SQLite ends a transaction itself when its disk is
+    full, for example. That somebody has executed COMMIT is not seen on PostgreSQL, whose driver
+    begins a new transaction by itself.
+    """
+    if connection.vendor == "sqlite":
+        return not connection.connection.in_transaction
+    return bool(connection.connection.info.transaction_status == IN_ERROR)
 
 
 def _discard(connection: BaseDatabaseWrapper) -> None:

@@ -23,12 +23,14 @@ class Run:
         function: the task's function.
         limit: seconds that it may take; None for no limit.
         task: what the function finds as the current task.
+        atomic: whether its success is recorded in the transaction of what it writes.
     """
 
     claimed: ClaimedRow
     function: Callable[..., Any]
     limit: float | None
     task: CurrentTask
+    atomic: bool = False
 
 
 class Runs:
@@ -42,7 +44,7 @@ class Runs:
     def __init__(self, reports: Reports | None = None, lonely: bool = False) -> None:
         self._reports = reports
         self._lonely = lonely
-        self._found: dict[str, tuple[Callable[..., Any], float | None]] = {}
+        self._found: dict[str, tuple[Callable[..., Any], float | None, bool]] = {}
 
     def of(self, claimed: ClaimedRow, function: Callable[..., Any] | None = None) -> Run:
         """The run of a claimed row.
@@ -58,11 +60,13 @@ class Runs:
         found = self._found.get(name)
         if found is None:
             function = function or registry.find(name).task_function
-            found = self._found[name] = function, policies.of(name).limit
-        function, limit = found
+            policy = policies.of(name)
+            found = self._found[name] = function, policy.limit, policy.atomic
+        function, limit, atomic = found
         limit = claimed.options.get("timeout") or limit
         lonely = self._lonely and not claimed.is_coroutine
-        return Run(claimed, function, limit, CurrentTask(claimed.row, limit, self._reports, lonely))
+        current = CurrentTask(claimed.row, limit, self._reports, lonely)
+        return Run(claimed, function, limit, current, atomic)
 
 
 def claimed_here(row: Task) -> ClaimedRow:

@@ -70,6 +70,7 @@ def background(
     priority: int = 0,
     ignore_result: bool = False,
     sensitive: Sequence[str] = (),
+    atomic: bool = False,
 ) -> Callable[[Callable[P, R]], BackgroundTask[P, R]]: ...
 
 
@@ -88,6 +89,7 @@ def background(
     priority: int = 0,
     ignore_result: bool = False,
     sensitive: Sequence[str] = (),
+    atomic: bool = False,
 ) -> Any:
     """Turn a function into a task: calling it inserts a row, and a worker runs it later.
 
@@ -118,6 +120,8 @@ def background(
         ignore_result: do not keep what it returns.
         sensitive: the names of arguments whose values are masked wherever arguments are shown. A
             row keeps them as they are, and a traceback may quote them.
+        atomic: what a run writes to the database of the queue, what it enqueues and its success
+            are one transaction: they happen once, or not at all. See `bgtasks.running.atomic`.
 
     Raises:
         InvalidTask: this function cannot be a task, or an option makes no sense. The error is of
@@ -133,6 +137,7 @@ def background(
         priority=priority,
         result="ignore" if ignore_result else "json",
         sensitive=sensitive,
+        atomic=atomic,
     )
     return declare(upstream.tasks, name, schedule, queue, remove_existing_tasks, policy=policy)
 

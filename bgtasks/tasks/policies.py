@@ -34,6 +34,7 @@ class Policy:
         result: "json": a result that is not JSON fails the task; "if-json": such a result is
             dropped with a warning; "ignore": no result is kept.
         sensitive: the names of arguments whose values are shown to nobody.
+        atomic: what a run writes, what it enqueues and its success are one transaction.
     """
 
     max_attempts: int | None = None
@@ -45,6 +46,7 @@ class Policy:
     priority: int = 0
     result: Literal["json", "if-json", "ignore"] = "json"
     sensitive: Sequence[str] = ()
+    atomic: bool = False
 
     @property
     def most_attempts(self) -> int:

@@ -18,7 +18,7 @@ from django.apps import apps
 from django.utils.module_loading import module_has_submodule
 
 from bgtasks.exceptions import DuplicateTask, TaskModuleError
-from bgtasks.tasks import validation
+from bgtasks.tasks import policies, validation
 
 
 def check_name(registry: Any, name: str, function: Callable[..., Any]) -> None:
@@ -41,9 +41,15 @@ def check_name(registry: Any, name: str, function: Callable[..., Any]) -> None:
 
 
 def is_coroutine(name: str) -> bool:
-    """Whether a task is a coroutine function, which runs in the event loop. False if unknown."""
+    """Whether a task is a coroutine function, which runs in the event loop. False if unknown.
+
+    One that is atomic needs a connection of its own, and so a thread runs it: there the ORM's calls
+    of a coroutine are made in the thread that waits for the coroutine.
+    """
     proxy = upstream.tasks._tasks.get(name)
-    return proxy is not None and iscoroutinefunction(proxy.task_function)
+    if proxy is None or policies.of(name).atomic:
+        return False
+    return iscoroutinefunction(proxy.task_function)
 
 
 def names() -> list[str]:

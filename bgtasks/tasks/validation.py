@@ -166,6 +166,18 @@ def check_policy(name: str, policy: Policy, function: Callable[..., Any]) -> Non
         )
     if policy.cron is not None:
         crontab.check(policy.cron, name, function)
+    _check_choices(name, policy)
+    if not isinstance(policy.priority, int):
+        raise InvalidOption(f"priority of task {name} is {policy.priority!r}: not an integer.")
+    columns.as_priority(f"priority of task {name}", policy.priority)
+
+
+def _check_choices(name: str, policy: Policy) -> None:
+    """Refuse options that have a few values only, if they have another one.
+
+    Raises:
+        InvalidOption
+    """
     if policy.on_worker_lost not in {"rerun", "fail"}:
         raise InvalidOption(
             f'on_worker_lost of task {name} is {policy.on_worker_lost!r}. Say "rerun" or "fail".'
@@ -175,9 +187,8 @@ def check_policy(name: str, policy: Policy, function: Callable[..., Any]) -> Non
             f"unique of task {name} is {policy.unique!r}. Give True, or a function of the task's "
             "arguments that returns the key."
         )
-    if not isinstance(policy.priority, int):
-        raise InvalidOption(f"priority of task {name} is {policy.priority!r}: not an integer.")
-    columns.as_priority(f"priority of task {name}", policy.priority)
+    if not isinstance(policy.atomic, bool):
+        raise InvalidOption(f"atomic of task {name} is {policy.atomic!r}. Give True or False.")
 
 
 def _are_seconds(backoff: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -204,3 +205,29 @@ def test_tasks_of_djangos_that_nobody_queues_are_warned_about(project: Deploymen
     assert "(bgtasks.W008) There is no setting TASKS, so that Django runs shop.tasks.wel" in told
     project.settings["TASKS"] = {"default": {"BACKEND": f"{package}.backends.dummy.DummyBackend"}}
     assert "bgtasks.W008" not in project.manage("process_tasks", "--check", **more).stderr
+
+
+@pytest.mark.on_sqlite
+def test_an_atomic_task_that_may_outlast_the_patience_of_others_is_named(
+    project: Deployment,
+) -> None:
+    patient, impatient = "{}", json.dumps({"timeout": 0.5})
+    said = project.run(CHECK, DATABASE_OPTIONS=impatient)
+    assert "bgtasks.W010" in said
+    assert "change_for_too_long is atomic and has a timeout of 1 s" in said
+    assert 'others wait for 0.5 s, and then raise "database is locked"' in said
+    assert "is atomic and has a timeout of 1 s" in project.drain(DATABASE_OPTIONS=impatient)
+    assert "W010" not in project.run(CHECK, DATABASE_OPTIONS=patient)
+
+
+@pytest.mark.on_postgresql
+def test_on_postgresql_an_atomic_task_may_take_long(project: Deployment) -> None:
+    assert "W010" not in project.run(CHECK)
+
+
+# In a process that knows the tasks. Others see what the worker says when it starts.
+CHECK = """
+from django.core.checks import run_checks
+for message in run_checks():
+    print(message)
+"""

@@ -40,6 +40,7 @@ DEFAULTS: dict[str, Any] = {
     "unique": False,
     "on_worker_lost": "rerun",
     "ignore_result": False,
+    "atomic": False,
 }
 NOT_INSTALLED = "{} is the backend of bgtasks, and that is not in INSTALLED_APPS."
 INSTALL = 'Add "bgtasks", "background_task" in this order.'
@@ -59,6 +60,7 @@ class DatabaseTask(Task):
     cron: str | None = None
     on_worker_lost: Literal["rerun", "fail"] | None = None
     ignore_result: bool | None = None
+    atomic: bool | None = None
 
     def __post_init__(self) -> None:
         Task.__post_init__(self)
@@ -124,6 +126,7 @@ class DatabaseBackend(BaseTaskBackend):
         if proxy is None:
             raise ImproperlyConfigured(f"{NOT_INSTALLED.format(self._setting)} {INSTALL}")
         from bgtasks import calls
+        from bgtasks.queue import receivers
 
         args, kwargs = _as_json(task, args, kwargs)
         now = timezone.now()
@@ -141,7 +144,8 @@ class DatabaseBackend(BaseTaskBackend):
         if row.repeat_until != now:  # the task is unique, and this row was there before
             return self.get_result(str(row.pk))
         result = _new_result(task, self.alias, str(row.pk), now, args, kwargs)
-        task_enqueued.send(type(self), task_result=result)
+        # The row is there: what a receiver raises is logged, and undoes only what that has written.
+        receivers.send(task_enqueued, type(self), task_result=result)
         if conf.eager():
             result.refresh()
         return result

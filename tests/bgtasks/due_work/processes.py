@@ -94,7 +94,7 @@ def _recover(handle: Handle) -> None:
     assert worker.wait() == 0, worker.output
 
 
-# OBSERVE: the tables and the ledger, past bgtasks.
+# OBSERVE: the tables and the files, past bgtasks.
 def _observe(handle: Handle) -> Seen:
     project = places.project()
     # One statement, as the row may move while this reads.
@@ -103,5 +103,6 @@ def _observe(handle: Handle) -> Seen:
         f"SELECT state FROM bgtasks_outcome WHERE task_id = {handle.task_id}"
     )
     ((state,),) = (each.values() for each in found)
+    effects = project.rows("auth_group", f"name LIKE 'effect-{handle.key} %'")
     files = project.folder.glob(f"effect-{handle.key}")
-    return Seen(state, len(project.ledger("effect", handle.key)) + len(list(files)))
+    return Seen(state, len(effects) + len(list(files)))

@@ -32,6 +32,21 @@ def test_without_a_commit_nothing_runs(engine: Fleet) -> None:
     assert not engine.project.ledger("work", "rolled")
 
 
+def test_p3_what_an_atomic_task_writes_happens_once(engine: Fleet) -> None:
+    said = engine.run(
+        "for n, fault in enumerate(['', 'raises', 'dies after']):\n"
+        "    result = tasks.change.delay(f'atomic-{n}', fault)\n"
+        f"    print(result.get({WAIT}), result.attempts)\n"
+        "print([name for name in tasks.users() if name.startswith('atomic')])"
+    )
+    assert said.splitlines() == [
+        *[f"changed atomic-{n} {attempts}" for n, attempts in enumerate([1, 2, 2])],
+        "['atomic-0 1', 'atomic-1 2', 'atomic-2 2']",
+    ]
+    traces = sorted(line[1:3] for line in engine.project.wait_for("trace", count=3))
+    assert traces == [["atomic-0", "1"], ["atomic-1", "2"], ["atomic-2", "2"]]
+
+
 def test_a_failure_is_tried_again_and_each_attempt_is_kept(engine: Fleet) -> None:
     said = engine.run(
         "result = tasks.fail_often.delay('in vain')\n"
@@ -98,7 +113,7 @@ def test_a_run_that_takes_too_long_is_ended_with_its_process(engine: Fleet) -> N
     )
     assert "it ran longer than 1 s and was ended with its process" in said
     [pid] = pids(engine.project.ledger("begin", "overdue"))
-    assert not lives(pid)
+    eventually(lambda: not lives(pid), "its process has ended")
 
 
 def test_a_coroutine_that_takes_too_long_is_cancelled(engine: Fleet) -> None:

@@ -51,6 +51,11 @@ def separated(tmp_path: Path) -> Iterator[Separated]:
         project.close()
 
 
+def test_atomic_tasks_are_named_that_write_into_another_database(separated: Separated) -> None:
+    said = separated.drain()
+    assert "atomic.change is atomic, and no table of the project is in the database queue" in said
+
+
 def test_rows_are_enqueued_and_run_there(separated: Separated) -> None:
     separated.run(
         "tasks.work(1)\ntasks.add.apply_async((1, 2), expires=3600)\ntasks.work.map([2, 3])\n"

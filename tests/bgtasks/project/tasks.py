@@ -25,6 +25,7 @@ from django.utils import timezone, translation
 
 if apps.is_installed("bgtasks"):
     from bgtasks import background, current_task
+    from tests.bgtasks.project.atomic import *  # noqa: F403
     from tests.bgtasks.project.forking import *  # noqa: F403
     from tests.bgtasks.project.policied import *  # noqa: F403
     from tests.bgtasks.project.sessions import *  # noqa: F403

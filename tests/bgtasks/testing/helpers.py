@@ -42,6 +42,17 @@ def endless() -> None:
     endless()
 
 
+@background(atomic=True, max_attempts=1)
+def settle(key: str, fault: bool = False) -> str:
+    """Have effects of each kind, and fail after them if that is asked for."""
+    Group.objects.create(name=key)
+    note(f"enqueued by {key}")
+    transaction.on_commit(lambda: ran.append(f"committed by {key}"))
+    if fault:
+        raise ValueError(key)
+    return key
+
+
 @background(backoff=60)
 def fail(key: str = "no") -> None:
     ran.append(key)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.contrib.auth.models import Group
 from django.db import connection, transaction
@@ -17,6 +19,7 @@ from tests.bgtasks.testing.helpers import (
     note,
     on_commit,
     ran,
+    settle,
     write_then_fail,
 )
 
@@ -66,3 +69,27 @@ def test_what_a_task_wants_done_on_commit_is_done(either: None) -> None:
     run_pending()
     assert sorted(ran) == ["after", "commit"]
     assert committed == []
+
+
+def test_an_atomic_task_that_fails_leaves_nothing_and_one_that_does_not_leaves_all(
+    either: None,
+) -> None:
+    Group.objects.create(name="of the test")
+    settle("in vain", fault=True)
+    result = settle.delay("well")
+    with pytest.raises(ValueError, match="in vain"):
+        run_pending()
+    run_pending()
+    assert ran == ["committed by well", "enqueued by well"]
+    assert result.result == "well"
+    assert list(Group.objects.values_list("name", flat=True)) == ["of the test", "well"]
+
+
+@pytest.mark.parametrize("fault", [False, True])
+def test_an_atomic_task_in_eager_mode(either: None, settings: Any, fault: bool) -> None:
+    settings.BGTASKS_EAGER = True
+    settings.BGTASKS_EAGER_PROPAGATES = False
+    result = settle.delay("eager", fault)
+    assert result.successful() is not fault
+    assert Group.objects.exists() is not fault
+    assert ("committed by eager" in ran) is not fault

@@ -1,12 +1,13 @@
-"""Tasks with an effect outside the database: a line in the ledger each time, or one file."""
+"""Tasks with an effect: a row in the database each time, or one file."""
 
 from __future__ import annotations
 
-import os
+import uuid
 from collections import Counter
 from pathlib import Path
 
 from django.conf import settings
+from django.contrib.auth.models import Group
 from django.tasks import task
 
 from . import faults
@@ -15,32 +16,18 @@ from . import faults
 failures: Counter[str] = Counter()
 
 
-def ledger() -> Path:
-    return Path(getattr(settings, "LEDGER", os.devnull))
-
-
-def write_line(key: str) -> None:
-    faults.point(faults.BEFORE)
-    with ledger().open("a") as lines:
-        lines.write(f"effect {key} {os.getpid()}\n")
-    faults.point(faults.AFTER)
-
-
-@task
+@task(atomic=True)
 def effect(key: str) -> None:
-    write_line(key)
-
-
-@task(on_worker_lost="fail")
-def effect_at_most_once(key: str) -> None:
-    write_line(key)
+    faults.point(faults.BEFORE)
+    Group.objects.create(name=f"effect-{key} {uuid.uuid4()}")
+    faults.point(faults.AFTER)
 
 
 @task
 def effect_that_may_be_repeated(key: str) -> None:
     """Leaves a file: to do it again changes nothing."""
     faults.point(faults.BEFORE)
-    ledger().with_name(f"effect-{key}").touch()
+    Path(settings.LEDGER).with_name(f"effect-{key}").touch()
     faults.point(faults.AFTER)
 
 

@@ -1,0 +1,129 @@
+"""Runs a task with ``atomic=True``: what it writes and its outcome are one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from background_task.models import Task
+from django.db import DatabaseError, InterfaceError, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from bgtasks.exceptions import BrokenTransaction, Snooze
+from bgtasks.logs import get_logger
+from bgtasks.queue import claims, finish
+from bgtasks.queue import database as db
+from bgtasks.queue.ending import Ending
+from bgtasks.running import isolation
+
+logger = get_logger(__name__)
+
+# A run whose transaction could not begin, because of a locked database as a rule, begins anew after
+# this long.
+AGAIN_AFTER = timedelta(seconds=1)
+
+
+def run(row: Task, body: Callable[[], Ending]) -> Ending:
+    """Call the body, and record the success that it returns in the transaction that it ran in.
+
+    Args:
+        row: it is held by our claim; or it is not in the database, and nothing is recorded.
+        body: calls the task's function; returns the ending of a success.
+
+    Returns:
+        The ending. If our claim did not hold the row any more, everything was rolled back.
+
+    Raises:
+        BrokenTransaction: the body left a transaction that cannot be committed, or without its row.
+        Snooze: the transaction could not begin; the body was not called.
+        BaseException: what the body, or the commit, raised; everything was rolled back. If the
+            connection was lost during the commit, that is not known; the database knows, for it
+            has the row no more if it was committed.
+    """
+    connection = db.connection()
+    is_outermost = not connection.in_atomic_block
+    committed: list[bool] = []
+    begun = False
+    try:
+        with transaction.atomic(using=connection.alias):
+            db.take_write_lock()
+            begun = True
+            if is_outermost:
+                # The first function that is called after the commit: those of the task may raise.
+                transaction.on_commit(lambda: committed.append(True), using=connection.alias)
+            depth = len(connection.atomic_blocks)
+            ending = body()
+            _check(row, connection, depth)
+            if row.pk is not None:
+                _record(ending)
+    except _ClaimLost:
+        return _lost(row)
+    except (DatabaseError, InterfaceError) as error:
+        if begun:
+            raise
+        logger.warning("Task %s (id %s) cannot begin its transaction: %s.", row, row.pk, error)
+        raise Snooze(AGAIN_AFTER) from error
+    except BaseException:
+        if not committed:
+            raise
+        logger.exception(
+            "What task %s (id %s) passed to on_commit() raised. The task has succeeded: its "
+            "transaction had committed.",
+            row,
+            row.pk,
+        )
+    return ending
+
+
+class _ClaimLost(Exception):
+    """Our claim does not hold the row any more: whatever was written is rolled back."""
+
+
+def _record(ending: Ending) -> None:
+    if not finish.record_in_transaction(ending):
+        raise _ClaimLost
+    ending.recorded = True
+
+
+def _lost(row: Task) -> Ending:
+    """The ending of a run that was rolled back because our claim did not hold its row.
+
+    Raises:
+        BrokenTransaction: it was the task itself that had changed its row in its transaction.
+    """
+    if claims.confirm(row):
+        raise BrokenTransaction(
+            f"Task {row} (id {row.pk}) is atomic, and has changed or deleted its own row in the "
+            "queue, so that its success could not be recorded. Its transaction was rolled back."
+        )
+    logger.warning(
+        "What task %s (id %s) wrote was rolled back: its claim %s was lost meanwhile.",
+        row,
+        row.pk,
+        row.locked_by,
+    )
+    return Ending(row, recorded=False)
+
+
+def _check(row: Task, connection: BaseDatabaseWrapper, depth: int) -> None:
+    """Raise an error if the transaction is not as the body found it.
+
+    Args:
+        depth: how many ``atomic`` blocks were open.
+
+    Raises:
+        BrokenTransaction
+    """
+    if len(connection.atomic_blocks) != depth:
+        fault = "left a block of transaction.atomic() open. Use it in a `with` statement"
+    elif connection.needs_rollback or isolation.cannot_commit(connection):
+        fault = (
+            "caught an error of the database that ends the transaction, or called set_rollback(), "
+            "or executed COMMIT or ROLLBACK. Leave those out, and write `with "
+            "transaction.atomic():` around a statement that may fail"
+        )
+    else:
+        return
+    raise BrokenTransaction(
+        f"Task {row} (id {row.pk}) is atomic, and {fault}. Its transaction was rolled back."
+    )
