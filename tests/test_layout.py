@@ -12,7 +12,7 @@ import pytest
 from tests.harness import house_map
 from tests.harness.imports import Imports
 
-pytestmark = pytest.mark.any_database
+pytestmark = [pytest.mark.any_database, pytest.mark.once]
 
 ROOT = Path(__file__).parents[1]
 ALLOWED = {

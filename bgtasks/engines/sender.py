@@ -80,8 +80,8 @@ class Sender:
     def _serve(self, batches: queue.SimpleQueue[Batch]) -> None:
         while True:
             messages, sent = batches.get()
-            close_old_connections()  # a fleet may keep its messages in a database
             try:
+                close_old_connections()  # a fleet may keep its messages in a database
                 self._engine.publish(messages)
             except BaseException as error:
                 connections.close_all()

@@ -223,6 +223,10 @@ class Arena:
             assert member.process.stop() == 0, member.process.output
 
     def _what_is_left(self) -> str:
+        for member in self.members:
+            if member.process.alive:  # its settings have it say where its threads are
+                os.kill(member.process.pid, signal.SIGABRT)
+                member.process.wait()
         outputs = "\n".join(member.process.output[-3000:] for member in self.members)
         return f"left: {self.project.rows()[:5]}\n{self.project.rows('bgtasks_worker')}\n{outputs}"
 

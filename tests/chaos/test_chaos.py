@@ -11,6 +11,8 @@ from tests.chaos.cells import CELLS, Cell
 from tests.chaos.chaos import combinations, problem, run
 from tests.harness import needs
 
+# One after another: a fault of one cell must not keep another one's workers from their time.
+pytestmark = pytest.mark.xdist_group("chaos")
 SEED = 20261127
 # `make chaos` alone has these: here they would take as long as all others together.
 LATER = {

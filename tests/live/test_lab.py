@@ -13,7 +13,6 @@ from typing import Any
 import httpx
 import pytest
 
-from tests import settings
 from tests.harness.process import Process, children, state
 from tests.harness.site import LiveSite, Visitor
 from tests.harness.waiting import eventually
@@ -84,6 +83,7 @@ def stages(lab_site: LiveSite) -> list[dict[str, Any]]:
     return lab_site.database.query("SELECT * FROM lab_stage")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
 def test_the_servers_start_for_somebody_and_end_with_the_lab(
     lab_site: LiveSite, looker: Visitor, start_lab: StartLab, end: signal.Signals
@@ -103,6 +103,7 @@ def test_the_servers_start_for_somebody_and_end_with_the_lab(
     assert "Traceback" not in lab.output
 
 
+@pytest.mark.once
 def test_a_killed_lab_leaves_no_process_behind_and_the_next_takes_its_place(
     lab_site: LiveSite, looker: Visitor, start_lab: StartLab
 ) -> None:
@@ -117,6 +118,7 @@ def test_a_killed_lab_leaves_no_process_behind_and_the_next_takes_its_place(
     assert len(stages(lab_site)) == 1
 
 
+@pytest.mark.once
 def test_a_second_lab_waits_for_the_first(looker: Visitor, start_lab: StartLab) -> None:
     first = start_lab()
     first.wait_for("The lab waits for somebody")
@@ -126,6 +128,7 @@ def test_a_second_lab_waits_for_the_first(looker: Visitor, start_lab: StartLab) 
     look(second, looker)
 
 
+@pytest.mark.once
 def test_a_server_that_dies_is_said_and_the_lab_begins_anew(
     looker: Visitor, start_lab: StartLab
 ) -> None:
@@ -139,6 +142,7 @@ def test_a_server_that_dies_is_said_and_the_lab_begins_anew(
     look(lab, looker, after)
 
 
+@pytest.mark.once
 def test_the_wsgi_server_knows_behind_a_proxy_that_the_visitor_has_tls(
     lab_site: LiveSite, looker: Visitor, start_lab: StartLab
 ) -> None:
@@ -153,11 +157,10 @@ def test_the_wsgi_server_knows_behind_a_proxy_that_the_visitor_has_tls(
     assert httpx.get(address, headers={"Host": "example.com"}).status_code == 301
 
 
+@pytest.mark.on_postgresql
 def test_a_lost_database_is_said_and_the_lab_begins_anew(
     lab_site: LiveSite, looker: Visitor, start_lab: StartLab
 ) -> None:
-    if settings.DATABASE != "postgresql":
-        return
     lab = start_lab()
     look(lab, looker)
     after = lab.mark()

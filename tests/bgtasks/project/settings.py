@@ -1,10 +1,13 @@
 """The smallest project that bgtasks runs in: contenttypes and auth, nothing else."""
 
+import faulthandler
 import os
 import select
 import time
 
 import environ
+
+faulthandler.enable()  # SIGABRT has a process say where its threads are
 
 if "FAKETIME_TIMESTAMP_FILE" in os.environ:
     # libfaketime 0.9.10, told to leave the monotonic clock alone, lets nobody sleep until a time by
