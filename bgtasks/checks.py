@@ -24,11 +24,10 @@ from django.db import DatabaseError, connections, router
 from bgtasks import conf
 from bgtasks.operations.unserved import unserved
 from bgtasks.queue import partitions
-from bgtasks.queue.database import alias, connection, in_memory, last_id
+from bgtasks.queue.database import alias, connection, in_memory, last_id, lock_timeout
 from bgtasks.tasks import policies, registry
 from bgtasks.worker.options import Options
 
-SQLITE_TIMEOUT = 5.0  # the seconds for which Python's sqlite3 waits for a lock by default
 PSYCOPG_POOL = 4  # the connections of psycopg's pool, unless it is told another number
 NETWORK_FILESYSTEMS = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "fuse.glusterfs", "ceph", "lustre")
 INT4 = 2**31 - 1
@@ -248,7 +247,7 @@ def atomic_tasks_hold_nobody_up(**kwargs: Any) -> list[CheckMessage]:
     database = connection()
     if database.vendor != "sqlite":
         return []
-    patience = database.settings_dict.get("OPTIONS", {}).get("timeout", SQLITE_TIMEOUT)
+    patience = lock_timeout(database)
     return [
         CheckWarning(
             f"Task {name} is atomic and has a timeout of {limit:g} s. As long as it runs, nobody "

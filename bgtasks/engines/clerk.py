@@ -21,8 +21,8 @@ from bgtasks.logs import get_logger
 from bgtasks.queue import patience, progress
 from bgtasks.queue.counters import Counts
 from bgtasks.queue.ending import Ending
+from bgtasks.queue.pacing import Pace
 from bgtasks.tasks.current import CurrentTask
-from bgtasks.worker.pacing import Pace
 from bgtasks.worker.recorder import Recorder
 from bgtasks.worker.shared_state import Marks
 

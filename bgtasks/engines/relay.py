@@ -9,12 +9,12 @@ from bgtasks.queue import patience
 from bgtasks.queue.claims import Claimant
 from bgtasks.queue.counters import Counts
 from bgtasks.queue.deliveries import RELAY
+from bgtasks.queue.pacing import Pace
 from bgtasks.supervisor.in_process import InProcess
 from bgtasks.worker.bell import KeeperBell
 from bgtasks.worker.claiming import Claiming
 from bgtasks.worker.keeper import Keeper
 from bgtasks.worker.options import Options
-from bgtasks.worker.pacing import Pace
 from bgtasks.worker.trouble import Trouble
 from bgtasks.worker.wakeup import WakeUp
 

@@ -28,6 +28,8 @@ from bgtasks.models import Attempt, CallOptions, CompletedTask, Outcome, Task, W
 # claims are process ids.
 WORKER_PREFIX = "bg~"
 
+SQLITE_TIMEOUT = 5.0  # the seconds for which Python's sqlite3 waits for a lock by default
+
 TASKS = Task._meta.db_table
 COMPLETED = CompletedTask._meta.db_table
 OUTCOMES = Outcome._meta.db_table
@@ -70,6 +72,11 @@ def on_postgresql() -> bool:
 def in_memory(database: BaseDatabaseWrapper) -> bool:
     """Whether this is SQLite in memory: it exists in one connection of this process only."""
     return database.vendor == "sqlite" and bool(database.is_in_memory_db())  # type: ignore[attr-defined]
+
+
+def lock_timeout(database: BaseDatabaseWrapper) -> float:
+    """The seconds for which a connection to SQLite waits for the lock of another one."""
+    return float(database.settings_dict.get("OPTIONS", {}).get("timeout", SQLITE_TIMEOUT))
 
 
 def clock(utc: bool = False) -> str:

@@ -14,6 +14,7 @@ from bgtasks.logs import get_logger
 from bgtasks.queue import claims, finish
 from bgtasks.queue import database as db
 from bgtasks.queue.ending import Ending
+from bgtasks.queue.pacing import Turns
 from bgtasks.running import isolation
 
 logger = get_logger(__name__)
@@ -21,6 +22,10 @@ logger = get_logger(__name__)
 # A run whose transaction could not begin, because of a locked database as a rule, begins anew after
 # this long.
 AGAIN_AFTER = timedelta(seconds=1)
+
+
+# On SQLite, atomic runs of this process would only keep each other waiting.
+_turns = Turns()
 
 
 def run(row: Task, body: Callable[[], Ending]) -> Ending:
@@ -41,16 +46,24 @@ def run(row: Task, body: Callable[[], Ending]) -> Ending:
             has the row no more if it was committed.
     """
     connection = db.connection()
-    is_outermost = not connection.in_atomic_block
-    committed: list[bool] = []
-    begun = False
+    if connection.vendor != "sqlite" or connection.in_atomic_block:
+        return _run(row, body, connection)
+    patience = db.lock_timeout(connection)
+    with _turns.turn(patience) as is_ours:
+        if not is_ours:
+            raise _later(row, f"other tasks of this process have written for {patience:g} s")
+        return _run(row, body, connection)
+
+
+def _run(row: Task, body: Callable[[], Ending], connection: BaseDatabaseWrapper) -> Ending:
+    progress = _Progress()
     try:
         with transaction.atomic(using=connection.alias):
             db.take_write_lock()
-            begun = True
-            if is_outermost:
+            progress.begun = True
+            if len(connection.atomic_blocks) == 1:
                 # The first function that is called after the commit: those of the task may raise.
-                transaction.on_commit(lambda: committed.append(True), using=connection.alias)
+                transaction.on_commit(progress.commit, using=connection.alias)
             depth = len(connection.atomic_blocks)
             ending = body()
             _check(row, connection, depth)
@@ -58,21 +71,33 @@ def run(row: Task, body: Callable[[], Ending]) -> Ending:
                 _record(ending)
     except _ClaimLost:
         return _lost(row)
-    except (DatabaseError, InterfaceError) as error:
-        if begun:
-            raise
-        logger.warning("Task %s (id %s) cannot begin its transaction: %s.", row, row.pk, error)
-        raise Snooze(AGAIN_AFTER) from error
-    except BaseException:
-        if not committed:
-            raise
-        logger.exception(
-            "What task %s (id %s) passed to on_commit() raised. The task has succeeded: its "
-            "transaction had committed.",
-            row,
-            row.pk,
-        )
+    except BaseException as error:
+        if progress.committed:
+            logger.exception(
+                "What task %s (id %s) passed to on_commit() raised. The task has succeeded: its "
+                "transaction had committed.",
+                row,
+                row.pk,
+            )
+            return ending
+        if not progress.begun and isinstance(error, DatabaseError | InterfaceError):
+            raise _later(row, str(error)) from error
+        raise
     return ending
+
+
+class _Progress:
+    """How far a transaction has come."""
+
+    begun = committed = False
+
+    def commit(self) -> None:
+        self.committed = True
+
+
+def _later(row: Task, reason: str) -> Snooze:
+    logger.warning("Task %s (id %s) cannot begin its transaction: %s.", row, row.pk, reason)
+    return Snooze(AGAIN_AFTER)
 
 
 class _ClaimLost(Exception):

@@ -94,6 +94,8 @@ def _run(run: Run, around: Surroundings) -> Ending:
         if ending.recorded is not False:
             run_log.succeeded(row, began)
     except BaseException as error:
+        if run.atomic:
+            run.task.children = ()  # they are gone with all that it wrote
         ending = failed(row, error, began)
     _complete(ending, run)
     if span is not None:

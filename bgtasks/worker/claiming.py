@@ -10,9 +10,9 @@ from bgtasks.queue import claims
 from bgtasks.queue.claims import Claimant
 from bgtasks.queue.frontier import REST, Frontier
 from bgtasks.queue.notify import DEBOUNCE
+from bgtasks.queue.pacing import Pace
 from bgtasks.tasks import registry
 from bgtasks.worker.options import Options
-from bgtasks.worker.pacing import Pace
 from bgtasks.worker.parts import HandingBack, Work
 
 # A process that enqueues sends no notification if it has sent one within the last `DEBOUNCE`

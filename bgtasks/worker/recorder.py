@@ -22,7 +22,7 @@ from bgtasks.models import Attempt
 from bgtasks.queue import finish, receivers
 from bgtasks.queue.counters import Counts
 from bgtasks.queue.ending import Ending
-from bgtasks.worker.pacing import Pace
+from bgtasks.queue.pacing import Pace
 from bgtasks.worker.shared_state import Marks
 
 logger = get_logger(__name__)

@@ -15,6 +15,7 @@ from bgtasks.logs import get_logger
 from bgtasks.queue import patience, receivers
 from bgtasks.queue.claims import Claimant
 from bgtasks.queue.counters import Counts
+from bgtasks.queue.pacing import Pace
 from bgtasks.running import tracing
 from bgtasks.signals import worker_started, worker_stopping
 from bgtasks.worker.bell import LoopBell
@@ -23,7 +24,6 @@ from bgtasks.worker.event_loop import EventLoop
 from bgtasks.worker.handing_back import HandingBack
 from bgtasks.worker.keeper import Keeper
 from bgtasks.worker.options import Options
-from bgtasks.worker.pacing import Pace
 from bgtasks.worker.recorder import Recorder
 from bgtasks.worker.recording import Recording
 from bgtasks.worker.runner import Runner

@@ -59,6 +59,11 @@ def write_and_die(**kwargs: object) -> None:
     die()
 
 
+def write_and_raise(**kwargs: object) -> None:
+    User.objects.create(username="a receiver")
+    raise_error()
+
+
 def raise_error(**kwargs: object) -> None:
     raise ValueError("as it should")
 
@@ -69,6 +74,10 @@ def die_when_committed() -> None:
 
 def raise_when_committed() -> None:
     transaction.on_commit(raise_error)
+
+
+def query_in_vain_when_committed() -> None:
+    transaction.on_commit(lambda: connection.cursor().execute("SELECT * FROM no_such_table"))
 
 
 def leave_a_block_open() -> None:
@@ -93,12 +102,17 @@ def lose_the_connection() -> None:
     connection.connection.close()
 
 
-AS_IT_IS_RECORDED = {"dies as it is recorded": die, "a receiver writes and dies": write_and_die}
+AS_IT_IS_RECORDED = {
+    "dies as it is recorded": die,
+    "a receiver writes and dies": write_and_die,
+    "a receiver writes and raises": write_and_raise,
+}
 AFTERWARDS = {
     "dies after": die,
     "dies when committed": die_when_committed,
     "raises": raise_error,
     "raises when committed": raise_when_committed,
+    "queries in vain when committed": query_in_vain_when_committed,
     "leaves a block open": leave_a_block_open,
     "catches an error": catch_an_error,
     "asks for a rollback": ask_for_a_rollback,

@@ -16,8 +16,8 @@ from bgtasks.models import Outcome
 from bgtasks.queue import claims
 from bgtasks.queue.counters import Counts
 from bgtasks.queue.ending import Ending
+from bgtasks.queue.pacing import Pace
 from bgtasks.worker import recorder
-from bgtasks.worker.pacing import Pace
 from bgtasks.worker.recorder import Recorder
 from bgtasks.worker.shared_state import Marks
 from signup.tasks import discard_files as task

@@ -62,16 +62,36 @@ def test_p3_what_an_attempt_wrote_that_was_not_committed_is_gone(
     assert project.completed("failed_at IS NOT NULL") == []
     [attempt] = project.attempts()
     assert attempt["state"] == ("failed" if fault == "raises" else "lost")
+    [child] = project.rows("bgtasks_child")
+    assert child["parent_id"] == attempt["task_id"]
+    assert project.rows("bgtasks_outcome", f"task_id = {child['task_id']}")
 
 
-@pytest.mark.parametrize("fault", ["dies when committed", "raises when committed"])
+def test_a_receiver_that_raises_undoes_what_it_has_written_itself(project: Deployment) -> None:
+    run(project, "a receiver writes and raises")
+    assert users(project) == ONCE
+    assert traces(project) == [["key", "1"]]
+    assert project.attempts() == []
+
+
+def test_what_follows_a_success_is_in_its_transaction(project: Deployment) -> None:
+    project.run("tasks.change('key', 'dies as it is recorded', repeat=3600)")
+    project.drain()
+    assert users(project) == AGAIN
+    [following] = project.rows()  # the next run
+    assert following["attempts"] == 0
+
+
+@pytest.mark.parametrize(
+    "fault", ["dies when committed", "raises when committed", "queries in vain when committed"]
+)
 def test_p3_what_was_committed_stays_and_is_not_run_again(project: Deployment, fault: str) -> None:
     output = run(project, fault)
     assert len(project.ledger("change")) == 1
     assert users(project) == ONCE
     assert traces(project) == [["key", "1"]]
     assert project.attempts() == []
-    if fault == "raises when committed":
+    if fault != "dies when committed":
         assert "passed to on_commit() raised. The task has succeeded" in output
 
 

@@ -23,8 +23,8 @@ from bgtasks.queue import finish, rescue, workers
 from bgtasks.queue.counters import Counts
 from bgtasks.queue.ending import Ending
 from bgtasks.queue.frontier import Frontier
+from bgtasks.queue.pacing import Pace
 from bgtasks.running import executor
-from bgtasks.worker.pacing import Pace
 from bgtasks.worker.recorder import Recorder
 from bgtasks.worker.shared_state import Marks
 from signup.tasks import discard_files as task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -58,3 +59,42 @@ class Pace:
             yield learn
         finally:
             self._wrote_at = elapsed()
+
+
+class Turns:
+    """The turns in which the threads of this process write for themselves, with pauses for others.
+
+    Writes that follow each other at once keep others out as one long write does. So the turns of
+    about `WRITE` seconds go on without a pause, and then there is one. This is for SQLite alone.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._began = self._ended = 0.0
+
+    @contextmanager
+    def turn(self, patience: float) -> Iterator[bool]:
+        """The context of a write, in which no other thread of this process has its turn.
+
+        Args:
+            patience: seconds to wait for the turns of others.
+
+        Yields:
+            Whether this thread has its turn; False: others took longer.
+        """
+        if not self._lock.acquire(timeout=patience):
+            yield False
+            return
+        try:
+            self._pause()
+            yield True
+        finally:
+            self._ended = elapsed()
+            self._lock.release()
+
+    def _pause(self) -> None:
+        since = elapsed() - self._ended
+        if since < PAUSE and self._ended - self._began < WRITE:
+            return
+        time.sleep(max(0.0, PAUSE - since))
+        self._began = elapsed()

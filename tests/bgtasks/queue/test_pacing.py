@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from django.db import connection
 
-from bgtasks.worker import pacing
-from bgtasks.worker.pacing import Pace
+from bgtasks.queue import pacing
+from bgtasks.queue.pacing import Pace, Turns
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ON_POSTGRESQL = connection.vendor == "postgresql"
@@ -57,3 +59,37 @@ def test_a_write_of_a_few_rows_teaches_nothing(clock: list[float]) -> None:
     before = pace.most
     write(pace, clock, 1, 1.0)
     assert pace.most == before
+
+
+def test_short_turns_follow_each_other_until_they_are_as_long_as_a_write(
+    clock: list[float],
+) -> None:
+    turns, began, each = Turns(), [], pacing.WRITE / 3.9
+    for _ in range(20):
+        with turns.turn(1) as is_ours:
+            assert is_ours
+            began.append(clock[0])
+            clock[0] += each
+    gaps = [later - earlier - each for earlier, later in pairwise(began)]
+    pauses = [place for place, gap in enumerate(gaps, 1) if gap > pacing.PAUSE / 2]
+    assert pauses == [4, 8, 12, 16]
+    assert sum(gaps) == pytest.approx(4 * pacing.PAUSE)
+
+
+def test_after_a_pause_of_its_own_a_turn_waits_for_nothing(clock: list[float]) -> None:
+    turns = Turns()
+    for _ in range(3):
+        with turns.turn(1):
+            clock[0] += 1
+        clock[0] += pacing.PAUSE
+        before = clock[0]
+        with turns.turn(1):
+            assert clock[0] == before
+
+
+def test_one_thread_has_its_turn_and_others_wait_no_longer_than_they_may() -> None:
+    turns = Turns()
+    with turns.turn(1), turns.turn(0.01) as second:
+        assert not second
+    with turns.turn(0.01) as third:
+        assert third
