@@ -31,8 +31,10 @@ pick = random.Random({seed})
 
 def enqueue(key):
     kind = pick.random()
-    if kind < 0.7:
+    if kind < 0.6:
         tasks.slow(key, 0)
+    elif kind < 0.7:
+        tasks.write_once(key, pick.choice([0, 0, 0.05]))
     elif kind < 0.9:
         tasks.slow(key, pick.uniform(0.01, 0.2))
     elif kind < 0.95:

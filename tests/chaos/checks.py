@@ -1,4 +1,8 @@
-"""What must be true after everything: one outcome each, and every second run explained."""
+"""What must be true after everything.
+
+Each task has one outcome, every second run is explained, and what an atomic task writes is there
+once.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +31,7 @@ class Books:
         self._outcomes = project.rows("bgtasks_outcome")
         self._completed = {row["id"]: row for row in project.completed()}
         self._begins = Counter(line[1] for line in project.ledger("begin"))
+        self._effects = Counter(row["username"].split()[0] for row in project.rows("auth_user"))
         self._attempts: dict[int, list[Row]] = defaultdict(list)
         for attempt in project.attempts():
             self._attempts[attempt["task_id"]].append(attempt)
@@ -50,6 +55,8 @@ class Books:
         told = f"task {key}: {begins} runs, {outcome}, {attempts}"
         succeeded = outcome["state"] == "succeeded"
         assert row["failed_at"] is None if succeeded else row["failed_at"], told
+        effects = int(succeeded and row["task_name"].endswith(".write_once"))
+        assert self._effects[key] == effects, f"{self._effects[key]} effects: {told}"
         # Each run but the last is explained by an attempt, and each attempt names its reason.
         assert begins <= len(attempts) + succeeded, f"a run that nobody explains: {told}"
         # Of what a lost host had claimed, nobody knows whether it had begun: it counts as lost.

@@ -161,6 +161,14 @@ def change_slowly(key: object, seconds: float) -> None:
 
 
 @background(atomic=True)
+def write_once(key: object, seconds: float) -> None:
+    """Write a row that names the task, and may take a while for it."""
+    note("begin", key)
+    User.objects.create(username=f"{key} {current_task().attempt}")
+    time.sleep(seconds)
+
+
+@background(atomic=True)
 def change_until(key: object, path: str) -> None:
     """Keep the transaction open until a file appears."""
     effects(key)
