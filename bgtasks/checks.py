@@ -129,7 +129,8 @@ def history_can_be_partitioned(**kwargs: Any) -> list[CheckMessage]:
     return [
         CheckWarning(
             f"BGTASKS_PARTITION_HISTORY has no effect, because {reason}.",
-            hint="Change that, or leave the setting out.",
+            hint="Remove the foreign key, keep tasks for at least a day, or remove the setting. "
+            "Until then tasks that succeed are written to the main tables.",
             id="bgtasks.W009",
         )
     ]
@@ -243,17 +244,18 @@ def django_tasks_are_queued(**kwargs: Any) -> list[CheckMessage]:
 
 
 def atomic_tasks_hold_nobody_up(**kwargs: Any) -> list[CheckMessage]:
-    """On SQLite an atomic task keeps all writers out, who do not wait for ever."""
+    """On SQLite no atomic task may hold the write lock for longer than others wait for it."""
     database = connection()
     if database.vendor != "sqlite":
         return []
     patience = lock_timeout(database)
     return [
         CheckWarning(
-            f"Task {name} is atomic and has a timeout of {limit:g} s. As long as it runs, nobody "
-            f"else can write to this SQLite database: others wait for {patience:g} s, and then "
-            'raise "database is locked".',
-            hint="Lower its timeout, let another task do what takes long, or use PostgreSQL.",
+            f"Task {name} is atomic and may run for {limit:g} s. As long as it runs, nobody else "
+            f"can write to this SQLite database: others wait for {patience:g} s, and then raise "
+            '"database is locked".',
+            hint="Lower its timeout (by default that is MAX_RUN_TIME), let another task do what "
+            "takes long, or use PostgreSQL.",
             id="bgtasks.W010",
         )
         for name in _atomic_tasks()

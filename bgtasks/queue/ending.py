@@ -64,7 +64,10 @@ class Ending:
 
     @property
     def alone(self) -> bool:
-        """Whether this must be recorded by itself, even without receivers."""
+        """Whether this is not recorded together with others, even without receivers.
+
+        It needs a transaction of its own, or was recorded in that of its run.
+        """
         plain = self.succeeded and not self.snoozed and self.row.repeat == 0
         return not plain or self.recorded is not None or "then" in (self.options or {})
 

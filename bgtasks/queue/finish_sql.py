@@ -124,7 +124,7 @@ def write_outcomes(
     """Write the outcomes of the rows that our claims still hold, and lock these rows.
 
     Args:
-        into: the tables that get the outcomes and the completed rows.
+        into: its table of outcomes gets them.
 
     Returns:
         The id of each such row, and the id that its completed row will have.

@@ -47,7 +47,8 @@ class IdWatch:
         ((last, now),) = db.fetch(f"SELECT {given_out}, {db.clock()}", params)
         if last != self._last:
             # No index spans the outcomes if they are in several tables. (A role that may not read
-            # the sequence has no such tables, and sees the ids go back whenever rows end.)
+            # the sequence sees the highest id in the table instead, which falls when that row ends.
+            # Such a role has no partitions, and nothing is done for it.)
             gone_back = self._last is not None and last < self._last
             if gone_back and partitions.place() != partitions.MAIN:
                 sequences.lift(db.connection())

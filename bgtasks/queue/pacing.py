@@ -62,10 +62,10 @@ class Pace:
 
 
 class Turns:
-    """The turns in which the threads of this process write for themselves, with pauses for others.
+    """Lets one thread of this process write at a time, on SQLite.
 
-    Writes that follow each other at once keep others out as one long write does. So the turns of
-    about `WRITE` seconds go on without a pause, and then there is one. This is for SQLite alone.
+    Turns follow each other without a pause until they have taken about `WRITE` seconds together.
+    Then the next one waits for `PAUSE` seconds, in which other processes get the write lock.
     """
 
     def __init__(self) -> None:

@@ -129,15 +129,16 @@ def obstacle() -> str:
     if kept < DAY:
         return "BGTASKS_RETENTION keeps tasks that succeeded for less than a day"
     for model in (Outcome, CompletedTask):
-        if is_referred_to(model):
-            return f"a model refers to {model.__name__} by a foreign key"
+        if named := referring(model):
+            return f"{named[0]} has a foreign key to {model.__name__}"
     return ""
 
 
-def is_referred_to(model: type[Model]) -> bool:
-    """Whether a model of the project refers to this one, also without a name for the way back."""
+def referring(model: type[Model]) -> list[str]:
+    """The models of the project with a foreign key to this one, also with ``related_name="+"``."""
     fields = model._meta.get_fields(include_hidden=True)
-    return any(field.auto_created and not field.concrete for field in fields)
+    found = [field for field in fields if field.auto_created and not field.concrete]
+    return [field.related_model._meta.label for field in found if field.related_model]
 
 
 def _length() -> int:
@@ -189,15 +190,16 @@ def prepare() -> None:
         _make_missing()
     except ProgrammingError as error:
         logger.warning(
-            "The tables for the tasks that succeed from now on could not be made (%s). So these "
-            "tasks go into %s and %s, and are pruned one by one. BGTASKS_PARTITION_HISTORY needs a "
-            "role that owns these two tables and may create tables beside them.",
+            "The tables for the next days could not be made (%s). So tasks that succeed are "
+            "written to %s and %s, and are deleted there by statements. BGTASKS_PARTITION_HISTORY "
+            "needs a role that owns these two tables and may create tables beside them.",
             str(error).strip(), *MAIN,
         )  # fmt: skip
     except Error as error:
         logger.warning(
-            "The tables for the tasks that succeed from now on could not be made. That is tried "
-            "again: %s", str(error).strip(),
+            "The tables for the next days could not be made (%s). This is tried again in ten "
+            "minutes. Without them, tasks that succeed are written to %s and %s.",
+            str(error).strip(), *MAIN,
         )  # fmt: skip
 
 
@@ -207,8 +209,9 @@ def _make_missing() -> None:
     missing = {first, first + _length() * DAY} - there
     if missing and (reason := _not_inherited()):
         logger.warning(
-            "BGTASKS_PARTITION_HISTORY has no effect: %s. That would not hold for the tables of "
-            "the days.", reason,
+            "BGTASKS_PARTITION_HISTORY has no effect: %s, and PostgreSQL would not apply that to "
+            "the tables for single days. Tasks that succeed are written to %s and %s. Remove it, "
+            "or remove the setting.", reason, *MAIN,
         )  # fmt: skip
         return
     for day in sorted(missing):
@@ -261,7 +264,7 @@ def make(day: date) -> None:
 
 
 def _is_first(key: int) -> bool:
-    """Whether no other transaction does what this key stands for. If not, this one does, now."""
+    """Take the advisory lock of a key for this transaction; whether no other one has it."""
     return bool(db.fetch(f"SELECT pg_try_advisory_xact_lock({key})")[0][0])
 
 
@@ -290,7 +293,7 @@ def is_old(partition: Partition, before: datetime) -> bool:
 
 def can_be_dropped(partition: Partition, before: datetime) -> bool:
     """Whether it is old, and this role and this transaction may drop it."""
-    # What a transaction of the caller's has locked, and set, would stay so until its end.
+    # Inside a transaction of the caller, the locks and lock_timeout would last until that ends.
     is_apart = not db.connection().in_atomic_block
     return partition.ours and is_apart and is_old(partition, before)
 
@@ -321,7 +324,11 @@ def drop(partition: Partition, before: datetime) -> Generator[int, None, bool]:
             if dropped and count:
                 yield count
             return dropped
-    logger.info("%s is being read, so it is dropped at the next pruning.", partition.place.outcomes)
+    logger.info(
+        "%s is being read by another transaction, and was not dropped. This is tried again at the "
+        "next pruning. pg_stat_activity shows transactions that have been open for long.",
+        partition.place.outcomes,
+    )
     return False
 
 
@@ -339,7 +346,7 @@ def _drop_now(partition: Partition, before: datetime) -> bool:
 
 
 def _size(table: str) -> int:
-    """How many rows a table has; about, if it is large."""
+    """The number of rows of a table; an estimate, if the table is large."""
     # Another process may drop it meanwhile: then there is no row or no size, or an error.
     found = db.fetch(
         "SELECT pg_relation_size(oid), reltuples FROM pg_class WHERE oid = %s::regclass", [table]

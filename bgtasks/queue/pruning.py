@@ -37,20 +37,20 @@ BATCH = 500
 BATCH_OF_STATEMENT = 5_000
 
 
-def prune(retention: Mapping[str, timedelta | None], to_the_moment: bool = False) -> Iterator[int]:
+def prune(retention: Mapping[str, timedelta | None], all_old: bool = False) -> Iterator[int]:
     """Delete outcomes older than the retention of their state, and all else that is kept of them.
 
     Args:
         retention: for each `Outcome.State` how long its outcomes are kept; None: for ever.
-        to_the_moment: delete also those in partitions that cannot be dropped yet.
+        all_old: delete also those in partitions that cannot be dropped yet.
 
     Yields:
-        The number of tasks or rows deleted, after each batch; or 0, if somebody is in the way.
+        The number of tasks or rows deleted, after each batch; or 0, if a table could not be locked.
     """
     for state, age in retention.items():
         if age is None:
             continue
-        yield from _prune_outcomes(state, timezone.now() - age, to_the_moment)
+        yield from _prune_outcomes(state, timezone.now() - age, all_old)
     ages = [age for age in retention.values() if age is not None]
     longest = max(ages) if len(ages) == len(retention) else None
     yield from id_marks.prune(longest)
@@ -71,11 +71,11 @@ OF_TASK: dict[type[Model], str] = {
 }
 
 
-def _prune_outcomes(state: str, before: datetime, to_the_moment: bool) -> Iterator[int]:
+def _prune_outcomes(state: str, before: datetime, all_old: bool) -> Iterator[int]:
     """Delete the outcomes of a state that are older than a date, with all else that is kept.
 
     Yields:
-        The number of tasks, after each batch; or 0, if somebody is in the way.
+        The number of tasks, after each batch; or 0, if a table could not be locked.
     """
     is_watched = _is_deleting_watched()
     if is_watched or not db.on_postgresql():
@@ -83,7 +83,7 @@ def _prune_outcomes(state: str, before: datetime, to_the_moment: bool) -> Iterat
     else:
         yield from _prune_by_statements(state, before, partitions.MAIN)
     if db.on_postgresql():
-        yield from _prune_partitions(state, before, to_the_moment and not is_watched)
+        yield from _prune_partitions(state, before, all_old and not is_watched)
 
 
 def _prune_by_django(state: str, before: datetime) -> Iterator[int]:
@@ -98,7 +98,7 @@ def _is_deleting_watched() -> bool:
     models = (Outcome, CompletedTask, *OF_TASK)
     return any(
         signal.has_listeners(model) for model in models for signal in (pre_delete, post_delete)
-    ) or any(map(partitions.is_referred_to, models))
+    ) or any(map(partitions.referring, models))
 
 
 def _prune_by_statements(state: str, before: datetime, place: partitions.Place) -> Iterator[int]:
@@ -108,7 +108,7 @@ def _prune_by_statements(state: str, before: datetime, place: partitions.Place) 
     entries of what is deleted, which stay while somebody has an old snapshot.
 
     Args:
-        place: the tables from which, without those that inherit from them.
+        place: the two tables whose rows are deleted. Those of tables that inherit from them stay.
     """
     sql, after = _deletion(place), "-infinity"
     while True:
@@ -135,14 +135,14 @@ def _deletion(place: partitions.Place) -> str:
     )
 
 
-def _prune_partitions(state: str, before: datetime, to_the_moment: bool) -> Iterator[int]:
+def _prune_partitions(state: str, before: datetime, all_old: bool) -> Iterator[int]:
     """Drop the partitions that are old as a whole, and delete the old rows of those that cannot be.
 
     Args:
-        to_the_moment: delete also the old rows of those that can be dropped later.
+        all_old: delete also the old rows of those that can be dropped later.
     """
     ended = partitions.ended(before)
-    for partition in partitions.partitions() if to_the_moment else ended:
+    for partition in partitions.partitions() if all_old else ended:
         with _unless_gone(partition):
             if partition not in ended or not partitions.can_be_dropped(partition, before):
                 yield from _prune_by_statements(state, before, partition.place)
@@ -163,7 +163,12 @@ def _drop(partition: partitions.Partition, before: datetime) -> Generator[int, N
     try:
         return (yield from partitions.drop(partition, before))
     except InternalError as error:
-        logger.warning("%s was not dropped: %s", partition.place.outcomes, str(error).strip())
+        logger.warning(
+            "%s could not be dropped, because something depends on it (%s). Its old rows are "
+            "deleted instead. Drop the view that reads it, if it should be dropped.",
+            partition.place.outcomes,
+            str(error).strip(),
+        )
     yield from _prune_by_statements(Outcome.State.SUCCEEDED, before, partition.place)
     return True
 
@@ -180,7 +185,12 @@ def _unless_gone(partition: partitions.Partition) -> Iterator[None]:
     except ProgrammingError as error:
         if not db.is_not_migrated(error):
             tables = ", ".join(partition.place)
-            logger.warning("Nothing of %s is pruned: %s", tables, str(error).strip())
+            logger.warning(
+                "Old tasks stay in %s (%s). Make this role the owner of these tables, or grant it "
+                "DELETE on them.",
+                tables,
+                str(error).strip(),
+            )
 
 
 def _delete_beside(outcomes: str, table: str, column: str) -> Iterator[int]:

@@ -24,7 +24,7 @@ logger = get_logger(__name__)
 AGAIN_AFTER = timedelta(seconds=1)
 
 
-# On SQLite, atomic runs of this process would only keep each other waiting.
+# On SQLite only one transaction can write, so the atomic runs of this process take turns.
 _turns = Turns()
 
 
@@ -42,8 +42,8 @@ def run(row: Task, body: Callable[[], Ending]) -> Ending:
         BrokenTransaction: the body left a transaction that cannot be committed, or without its row.
         Snooze: the transaction could not begin; the body was not called.
         BaseException: what the body, or the commit, raised; everything was rolled back. If the
-            connection was lost during the commit, that is not known; the database knows, for it
-            has the row no more if it was committed.
+            connection was lost during the commit, it is not known whether the transaction was
+            committed: it was if the row is no longer in the task table.
     """
     connection = db.connection()
     if connection.vendor != "sqlite" or connection.in_atomic_block:
@@ -51,7 +51,7 @@ def run(row: Task, body: Callable[[], Ending]) -> Ending:
     patience = db.lock_timeout(connection)
     with _turns.turn(patience) as is_ours:
         if not is_ours:
-            raise _later(row, f"other tasks of this process have written for {patience:g} s")
+            raise _later(row, f"other atomic tasks of this process have taken {patience:g} s")
         return _run(row, body, connection)
 
 
@@ -74,8 +74,10 @@ def _run(row: Task, body: Callable[[], Ending], connection: BaseDatabaseWrapper)
     except BaseException as error:
         if progress.committed:
             logger.exception(
-                "What task %s (id %s) passed to on_commit() raised. The task has succeeded: its "
-                "transaction had committed.",
+                "A function that task %s (id %s) passed to transaction.on_commit() raised. The "
+                "task has succeeded, for its transaction was committed before. Functions that it "
+                "passed after this one were not called: pass robust=True, or enqueue a task "
+                "instead.",
                 row,
                 row.pk,
             )
@@ -96,7 +98,14 @@ class _Progress:
 
 
 def _later(row: Task, reason: str) -> Snooze:
-    logger.warning("Task %s (id %s) cannot begin its transaction: %s.", row, row.pk, reason)
+    logger.warning(
+        "Task %s (id %s) could not begin its transaction: %s. It is tried again in %d s, and no "
+        "attempt is counted. If this happens often, make atomic tasks shorter.",
+        row,
+        row.pk,
+        reason,
+        AGAIN_AFTER.total_seconds(),
+    )
     return Snooze(AGAIN_AFTER)
 
 
@@ -118,11 +127,12 @@ def _lost(row: Task) -> Ending:
     """
     if claims.confirm(row):
         raise BrokenTransaction(
-            f"Task {row} (id {row.pk}) is atomic, and has changed or deleted its own row in the "
-            "queue, so that its success could not be recorded. Its transaction was rolled back."
+            f"Task {row} (id {row.pk}) is atomic, and its transaction was rolled back. It changed "
+            "or deleted its own row in the queue, so that its success could not be recorded."
         )
     logger.warning(
-        "What task %s (id %s) wrote was rolled back: its claim %s was lost meanwhile.",
+        "Task %s (id %s): this worker lost the row (claim %s) while the task ran, so what the task "
+        "wrote was rolled back. Another worker has the row, or it was revoked.",
         row,
         row.pk,
         row.locked_by,
@@ -140,15 +150,16 @@ def _check(row: Task, connection: BaseDatabaseWrapper, depth: int) -> None:
         BrokenTransaction
     """
     if len(connection.atomic_blocks) != depth:
-        fault = "left a block of transaction.atomic() open. Use it in a `with` statement"
+        fault = "It left a block of transaction.atomic() open. Use `with transaction.atomic():`."
     elif connection.needs_rollback or isolation.cannot_commit(connection):
         fault = (
-            "caught an error of the database that ends the transaction, or called set_rollback(), "
-            "or executed COMMIT or ROLLBACK. Leave those out, and write `with "
-            "transaction.atomic():` around a statement that may fail"
+            "It caught an error of the database outside of a `with transaction.atomic():` of its "
+            "own, or called set_rollback(), or executed COMMIT or ROLLBACK. Put a statement that "
+            "may fail into `with transaction.atomic():`, and do not end the transaction."
         )
     else:
         return
     raise BrokenTransaction(
-        f"Task {row} (id {row.pk}) is atomic, and {fault}. Its transaction was rolled back."
+        f"Task {row} (id {row.pk}) is atomic, and its transaction cannot be committed, so it was "
+        f"rolled back. {fault}"
     )

@@ -90,7 +90,7 @@ def _run(run: Run, around: Surroundings) -> Ending:
         if leaks and ending.recorded is None:
             raise LeakedTransaction(_complaint(row, leaks))
         if leaks:
-            logger.error(_complaint(row, leaks))
+            logger.error("The task has succeeded all the same. %s", _complaint(row, leaks))
         if ending.recorded is not False:
             run_log.succeeded(row, began)
     except BaseException as error:

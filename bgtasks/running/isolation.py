@@ -175,9 +175,9 @@ def _in_transaction(connection: BaseDatabaseWrapper) -> bool:
 def cannot_commit(connection: BaseDatabaseWrapper) -> bool:
     """Whether a transaction that was begun on this connection cannot be committed any more.
 
-    On PostgreSQL a statement has failed in it. SQLite ends a transaction itself when its disk is
-    full, for example. That somebody has executed COMMIT is not seen on PostgreSQL, whose driver
-    begins a new transaction by itself.
+    On PostgreSQL that is so after a statement in it has failed. SQLite ends a transaction itself
+    when its disk is full, for example. A COMMIT that somebody has executed is not seen on
+    PostgreSQL, whose driver begins a new transaction by itself.
     """
     if connection.vendor == "sqlite":
         return not connection.connection.in_transaction

@@ -338,7 +338,10 @@ class Lease:
             )
 
     def _prune_a_little(self) -> None:
-        """Delete one batch of what is too old: between two batches there may be a heartbeat."""
+        """Make the partitions of the next days, and delete one batch of what is too old.
+
+        Between two batches there may be a heartbeat.
+        """
         self._prune_at = elapsed() + PRUNE
         if self._pruning is None:
             partitions.prepare()

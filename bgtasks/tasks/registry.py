@@ -41,10 +41,10 @@ def check_name(registry: Any, name: str, function: Callable[..., Any]) -> None:
 
 
 def is_coroutine(name: str) -> bool:
-    """Whether a task is a coroutine function, which runs in the event loop. False if unknown.
+    """Whether the event loop runs a task: it is a coroutine function and not atomic.
 
-    One that is atomic needs a connection of its own, and so a thread runs it: there the ORM's calls
-    of a coroutine are made in the thread that waits for the coroutine.
+    An atomic one needs a connection of its own, and so a thread runs it: the ORM calls of the
+    coroutine are made in the thread that waits for it. A task that is not known is none.
     """
     proxy = upstream.tasks._tasks.get(name)
     if proxy is None or policies.of(name).atomic:

@@ -173,7 +173,7 @@ def check_policy(name: str, policy: Policy, function: Callable[..., Any]) -> Non
 
 
 def _check_choices(name: str, policy: Policy) -> None:
-    """Refuse options that have a few values only, if they have another one.
+    """Refuse a value that an option does not allow.
 
     Raises:
         InvalidOption

@@ -177,7 +177,7 @@ class Marks:
 
 
 def set_limit(marks: Marks, slot: int, limit: float) -> None:
-    """Set the seconds that a run which was begun may take, from its begin on."""
+    """Set the seconds that a run which was begun may take, counted from its start."""
     _LIMIT.pack_into(marks._memory, _HEADER + slot * _SLOT.size + _LIMIT_AT, limit)
 
 

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand
 from bgtasks import conf
 from bgtasks.queue import pruning
 
-# Seconds until it goes on where somebody was in the way.
+# Seconds between two tries to drop a table that another transaction reads.
 PAUSE = 0.5
 
 
@@ -47,7 +47,7 @@ class Command(BaseCommand):
         if options["older_than"] is not None:
             retention = dict.fromkeys(retention, options["older_than"])
         count = 0
-        for deleted in pruning.prune(retention, to_the_moment=options["older_than"] is not None):
+        for deleted in pruning.prune(retention, all_old=options["older_than"] is not None):
             count += deleted
             if not deleted:
                 time.sleep(PAUSE)

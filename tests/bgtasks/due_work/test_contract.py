@@ -1,7 +1,8 @@
 """The contract of `due-work-harness`, bound to the queue and to the backend of Django's tasks.
 
 `CONTRACT` says which of its profiles are claimed, and for each of the others why it is not. A kill
-at any moment comes to the same end as none: there are no findings. See docs/internals/due-work.md.
+at any of the moments leaves what no kill leaves: there are no findings. See
+docs/internals/due-work.md.
 """
 
 from __future__ import annotations

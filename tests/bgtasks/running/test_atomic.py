@@ -92,7 +92,7 @@ def test_p3_what_was_committed_stays_and_is_not_run_again(project: Deployment, f
     assert traces(project) == [["key", "1"]]
     assert project.attempts() == []
     if fault != "dies when committed":
-        assert "passed to on_commit() raised. The task has succeeded" in output
+        assert "passed to transaction.on_commit() raised. The task has succeeded" in output
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_an_error_of_the_database_that_is_caught_spoils_the_transaction_on_postg
 ) -> None:
     output = run(project, "catches an error")
     if project.database.on_postgresql:
-        assert "caught an error of the database that ends the transaction" in output
+        assert "caught an error of the database outside of a `with" in output
         assert users(project) == AGAIN
     else:
         assert users(project) == ONCE
