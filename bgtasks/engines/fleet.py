@@ -9,11 +9,11 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+from functools import partial
 from multiprocessing.util import Finalize
 
 from django.db import DatabaseError, InterfaceError
 
-from bgtasks import conf
 from bgtasks.engines.clerk import Clerk
 from bgtasks.engines.member import Member
 from bgtasks.logs import get_logger
@@ -21,9 +21,10 @@ from bgtasks.queue import claims, deliveries
 from bgtasks.queue.claimed_row import ClaimedRow
 from bgtasks.queue.claims import Claimant
 from bgtasks.running import copies, executor
+from bgtasks.running.isolation import Surroundings
 from bgtasks.running.run import Runs
 from bgtasks.tasks import registry
-from bgtasks.worker.shared_state import has_room, set_limit
+from bgtasks.worker.shared_state import begin_anew, has_room, set_limit
 
 logger = get_logger(__name__)
 
@@ -246,16 +247,16 @@ class Process:
 
     def _run(self, claimed: ClaimedRow, mark: int) -> None:
         run = self._runs.of(claimed)
-        limit = run.limit
-        if limit and registry.is_coroutine(claimed.row.task_name):
-            limit += conf.grace()  # it is cancelled by itself, and may clean up
-        if limit:
-            # The mark must not be absent for a moment: a row without one is taken for a stray.
+        limit = run.ended_after()
+        # The mark must not be absent for a moment: a row without one is taken for a stray.
+        if limit and run.atomic:
+            run.on_begin = partial(begin_anew, self.marks, mark, limit)
+        elif limit:
             set_limit(self.marks, mark, limit)
         self._runs_now += 1
         try:
             with copies.abandoning(self.member.abandon):
-                ending = executor.run(run)
+                ending = executor.run(run, Surroundings(ours=True))
         finally:
             self._runs_now -= 1
         self.marks.ran(mark)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -384,6 +385,12 @@ _NO_SUCH = ("no such table", "no such column", "has no column named")
 def is_lock_timeout(error: Exception) -> bool:
     """Whether a statement failed on PostgreSQL because it had waited too long for a lock."""
     return _sqlstate(error) == _LOCK_TIMEOUT
+
+
+def is_locked(error: Exception) -> bool:
+    """Whether a statement failed on SQLite because others had its lock for too long."""
+    code = getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF  # without the extended part
+    return code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
 def is_given_up(error: Exception) -> bool:

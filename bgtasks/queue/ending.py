@@ -64,12 +64,9 @@ class Ending:
 
     @property
     def alone(self) -> bool:
-        """Whether this is not recorded together with others, even without receivers.
-
-        It needs a transaction of its own, or was recorded in that of its run.
-        """
+        """Whether this must be recorded in a transaction of its own, even without receivers."""
         plain = self.succeeded and not self.snoozed and self.row.repeat == 0
-        return not plain or self.recorded is not None or "then" in (self.options or {})
+        return not plain or "then" in (self.options or {})
 
 
 def stopped_run(row: Task, story: str) -> Ending:

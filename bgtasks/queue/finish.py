@@ -96,7 +96,8 @@ def record_in_transaction(ending: Ending) -> bool:
         Whether our claim still held the row. If not, nothing was changed.
     """
     if ending.alone or receivers.any_for_success():
-        return record_alone(ending)
+        families.write([ending])
+        return _complete(ending)
     return not record_successes([ending])
 
 
@@ -202,6 +203,11 @@ def _remove_with_signals(rows: Sequence[Task]) -> None:
         )
     for row in rows if ours else ():
         receivers.deleted(row)
+    if db.connection().needs_rollback:  # else `atomic` would roll back and raise nothing
+        raise BrokenTransaction(
+            f"The outcomes of tasks {ids} could not be recorded: a statement "
+            "of a receiver failed, and the error was caught."
+        )
 
 
 def _reschedule(ending: Ending) -> bool:

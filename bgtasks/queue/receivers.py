@@ -18,6 +18,7 @@ from background_task.models import CompletedTask, Task
 from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 from django.dispatch import Signal
 
+from bgtasks.exceptions import BrokenTransaction
 from bgtasks.logs import get_logger
 from bgtasks.queue import patience
 from bgtasks.queue.database import alias, connection
@@ -47,7 +48,7 @@ def send(signal: Signal, sender: Any, **kwargs: Any) -> None:
 def _savepoint_when_needed() -> Iterator[None]:
     """Make a savepoint before the first statement inside. Most receivers execute none."""
     database = connection()
-    if not database.in_atomic_block:
+    if not database.in_atomic_block or database.needs_rollback:
         yield
         return
     made: list[Any] = []
@@ -62,6 +63,13 @@ def _savepoint_when_needed() -> Iterator[None]:
     try:
         with database.execute_wrapper(make_first):
             yield
+        if database.needs_rollback:
+            raise BrokenTransaction(
+                "It caught an error of the database, or called set_rollback(). What it wrote was "
+                "undone. Write `with transaction.atomic():` around a statement that may fail."
+            )
+        if made:
+            database.savepoint_commit(made[0])
     except BaseException:
         # As `atomic` does: what was done inside is undone, and not the whole transaction.
         database.needs_rollback = False
@@ -69,8 +77,6 @@ def _savepoint_when_needed() -> Iterator[None]:
             database.savepoint_rollback(made[0])
         del database.run_on_commit[hooks:]
         raise
-    if made:
-        database.savepoint_commit(made[0])
 
 
 def any_for_success() -> bool:

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from background_task.models import Task
-from django.db import DatabaseError, InterfaceError, transaction
+from django.db import OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from bgtasks.exceptions import BrokenTransaction, Snooze
 from bgtasks.logs import get_logger
-from bgtasks.queue import claims, finish
+from bgtasks.queue import claims, finish, notify
 from bgtasks.queue import database as db
 from bgtasks.queue.ending import Ending
 from bgtasks.queue.pacing import Turns
 from bgtasks.running import isolation
+from bgtasks.running.run import Run
 
 logger = get_logger(__name__)
 
-# A run whose transaction could not begin, because of a locked database as a rule, begins anew after
-# this long.
+# A run that does not get SQLite's write lock begins anew after this long.
 AGAIN_AFTER = timedelta(seconds=1)
-
-
 # On SQLite only one transaction can write, so the atomic runs of this process take turns.
 _turns = Turns()
 
 
-def run(row: Task, body: Callable[[], Ending]) -> Ending:
+def _forget_turns() -> None:
+    global _turns
+    _turns = Turns()  # in a copy of this process, nobody would end the turn that another thread had
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_turns)
+
+
+def run(run: Run, body: Callable[[], Ending]) -> Ending:
     """Call the body, and record the success that it returns in the transaction that it ran in.
 
     Args:
-        row: it is held by our claim; or it is not in the database, and nothing is recorded.
+        run: its row is held by our claim; or it is not in the database, and nothing is recorded.
         body: calls the task's function; returns the ending of a success.
 
     Returns:
@@ -40,61 +49,64 @@ def run(row: Task, body: Callable[[], Ending]) -> Ending:
 
     Raises:
         BrokenTransaction: the body left a transaction that cannot be committed, or without its row.
-        Snooze: the transaction could not begin; the body was not called.
+        Snooze: others had SQLite's write lock for too long; the body was not called.
         BaseException: what the body, or the commit, raised; everything was rolled back. If the
             connection was lost during the commit, it is not known whether the transaction was
             committed: it was if the row is no longer in the task table.
     """
     connection = db.connection()
     if connection.vendor != "sqlite" or connection.in_atomic_block:
-        return _run(row, body, connection)
+        return _run(run, body, connection)
     patience = db.lock_timeout(connection)
     with _turns.turn(patience) as is_ours:
         if not is_ours:
-            raise _later(row, f"other atomic tasks of this process have taken {patience:g} s")
-        return _run(row, body, connection)
+            raise _later(run.claimed.row, f"other atomic tasks have taken {patience:g} s")
+        return _run(run, body, connection)
 
 
-def _run(row: Task, body: Callable[[], Ending], connection: BaseDatabaseWrapper) -> Ending:
-    progress = _Progress()
+def _run(run: Run, body: Callable[[], Ending], connection: BaseDatabaseWrapper) -> Ending:
+    row, is_outermost = run.claimed.row, not connection.in_atomic_block
+    committed: list[bool] = []
     try:
-        with transaction.atomic(using=connection.alias):
-            db.take_write_lock()
-            progress.begun = True
-            if len(connection.atomic_blocks) == 1:
+        with _transaction(row, connection):
+            if is_outermost:
                 # The first function that is called after the commit: those of the task may raise.
-                transaction.on_commit(progress.commit, using=connection.alias)
+                transaction.on_commit(lambda: committed.append(True), using=connection.alias)
             depth = len(connection.atomic_blocks)
+            run.begin()
             ending = body()
             _check(row, connection, depth)
-            if row.pk is not None:
-                _record(ending)
+            if row.pk is not None and not finish.record_in_transaction(ending):
+                raise _ClaimLost
+            _check(row, connection, depth)
     except _ClaimLost:
         return _lost(row)
-    except BaseException as error:
-        if progress.committed:
-            logger.exception(
-                "A function that task %s (id %s) passed to transaction.on_commit() raised. The "
-                "task has succeeded, for its transaction was committed before. Functions that it "
-                "passed after this one were not called: pass robust=True, or enqueue a task "
-                "instead.",
-                row,
-                row.pk,
-            )
-            return ending
-        if not progress.begun and isinstance(error, DatabaseError | InterfaceError):
-            raise _later(row, str(error)) from error
-        raise
+    except BaseException:
+        if not committed:
+            raise
+        _report_hook(row)
+    if row.pk is not None:
+        ending.recorded = True
     return ending
 
 
-class _Progress:
-    """How far a transaction has come."""
+@contextmanager
+def _transaction(row: Task, connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """The context of a transaction, which has on SQLite the lock with which others cannot write.
 
-    begun = committed = False
-
-    def commit(self) -> None:
-        self.committed = True
+    Raises:
+        Snooze: others had it for too long.
+    """
+    begun = False
+    try:
+        with transaction.atomic(using=connection.alias):
+            db.take_write_lock()
+            begun = True
+            yield
+    except OperationalError as error:
+        if begun or not db.is_locked(error):
+            raise
+        raise _later(row, str(error)) from error
 
 
 def _later(row: Task, reason: str) -> Snooze:
@@ -109,14 +121,20 @@ def _later(row: Task, reason: str) -> Snooze:
     return Snooze(AGAIN_AFTER)
 
 
+def _report_hook(row: Task) -> None:
+    """Log what a function raised that was to be called after the commit, and do what it skipped."""
+    logger.exception(
+        "A function that task %s (id %s) passed to transaction.on_commit() raised. The task has "
+        "succeeded, for its transaction was committed before. Functions that it passed after this "
+        "one were not called: pass robust=True, or enqueue a task instead.",
+        row,
+        row.pk,
+    )
+    notify.notify_workers()  # one of these functions may have been ours, which does this
+
+
 class _ClaimLost(Exception):
     """Our claim does not hold the row any more: whatever was written is rolled back."""
-
-
-def _record(ending: Ending) -> None:
-    if not finish.record_in_transaction(ending):
-        raise _ClaimLost
-    ending.recorded = True
 
 
 def _lost(row: Task) -> Ending:
@@ -130,13 +148,6 @@ def _lost(row: Task) -> Ending:
             f"Task {row} (id {row.pk}) is atomic, and its transaction was rolled back. It changed "
             "or deleted its own row in the queue, so that its success could not be recorded."
         )
-    logger.warning(
-        "Task %s (id %s): this worker lost the row (claim %s) while the task ran, so what the task "
-        "wrote was rolled back. Another worker has the row, or it was revoked.",
-        row,
-        row.pk,
-        row.locked_by,
-    )
     return Ending(row, recorded=False)
 
 
@@ -154,8 +165,9 @@ def _check(row: Task, connection: BaseDatabaseWrapper, depth: int) -> None:
     elif connection.needs_rollback or isolation.cannot_commit(connection):
         fault = (
             "It caught an error of the database outside of a `with transaction.atomic():` of its "
-            "own, or called set_rollback(), or executed COMMIT or ROLLBACK. Put a statement that "
-            "may fail into `with transaction.atomic():`, and do not end the transaction."
+            "own, or called set_rollback(), executed COMMIT or ROLLBACK, or closed the connection. "
+            "Put a statement that may fail into `with transaction.atomic():`, and do not end the "
+            "transaction."
         )
     else:
         return

@@ -75,8 +75,10 @@ def run(run: Run, around: Surroundings | None = None) -> Ending:
 
 def _run(run: Run, around: Surroundings) -> Ending:
     row, began = run.claimed.row, elapsed()
-    receivers.send(signals.task_started, Task)
-    span = None
+    if signals.task_started.receivers:
+        receivers.send(signals.task_started, Task)
+        around.distrust()
+    span, ending = None, None
     try:
         around.enter()
         context = around.context()
@@ -87,16 +89,15 @@ def _run(run: Run, around: Surroundings) -> Ending:
             ending = context.run(_called_atomically if run.atomic else _called, run, args, kwargs)
         finally:
             leaks = around.leave()
-        if leaks and ending.recorded is None:
-            raise LeakedTransaction(_complaint(row, leaks))
         if leaks:
-            logger.error("The task has succeeded all the same. %s", _complaint(row, leaks))
-        if ending.recorded is not False:
-            run_log.succeeded(row, began)
+            raise LeakedTransaction(_complaint(row, leaks))
     except BaseException as error:
-        if run.atomic:
-            run.task.children = ()  # they are gone with all that it wrote
-        ending = failed(row, error, began)
+        if ending is None or ending.recorded is None:
+            ending = _failed_run(run, error, began)
+        else:
+            logger.exception("This changes nothing in the outcome of task %s (id %s):", row, row.pk)
+    if ending.succeeded and not ending.snoozed and ending.recorded is not False:
+        run_log.succeeded(row, began)
     _complete(ending, run)
     if span is not None:
         tracing.end(span, ending)
@@ -176,6 +177,12 @@ async def _run_coroutine(run: Run, cancellation: Cancellation) -> Ending:
     tidy_shared()
     await _uncancelled(_send(signals.task_finished))
     return ending
+
+
+def _failed_run(run: Run, error: BaseException, began: float) -> Ending:
+    if run.atomic:
+        run.task.children = ()  # they are gone with all that it wrote
+    return failed(run.claimed.row, error, began)
 
 
 def _complete(ending: Ending, run: Run) -> None:
@@ -262,7 +269,7 @@ def _called_atomically(run: Run, args: list[Any], kwargs: dict[str, Any]) -> End
         _complete(ending, run)
         return ending
 
-    return atomic.run(run.claimed.row, body)
+    return atomic.run(run, body)
 
 
 def _called(run: Run, args: list[Any], kwargs: dict[str, Any]) -> Ending:

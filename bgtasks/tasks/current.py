@@ -77,10 +77,18 @@ class CurrentTask:
         self.name: str = row.task_name
         self.attempt: int = max(1, row.attempts)
         self.queue: str | None = row.queue
-        self.started_at = timezone.now()
-        self.deadline: datetime | None = _later(self.started_at, limit)
+        self.begin(limit)
         self.lonely = lonely
         self.children: Sequence[int] = ()  # a list for each run would take time
+
+    def begin(self, limit: float | None) -> None:
+        """Let the time of this attempt begin now.
+
+        Args:
+            limit: the seconds that it may take; None for no limit.
+        """
+        self.started_at: datetime = timezone.now()
+        self.deadline: datetime | None = _later(self.started_at, limit)
 
     @property
     def creator(self) -> Any:

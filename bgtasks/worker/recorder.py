@@ -23,6 +23,7 @@ from bgtasks.queue import finish, receivers
 from bgtasks.queue.counters import Counts
 from bgtasks.queue.ending import Ending
 from bgtasks.queue.pacing import Pace
+from bgtasks.tasks import policies
 from bgtasks.worker.shared_state import Marks
 
 logger = get_logger(__name__)
@@ -66,6 +67,7 @@ class Recorder:
         Raises:
             DatabaseError, InterfaceError: the database is away; the rest is still in ``waiting``.
         """
+        self._settle_recorded(waiting)
         with_receivers = receivers.any_for_success()
         while waiting:
             group = self._group(waiting, with_receivers)
@@ -81,6 +83,12 @@ class Recorder:
                 waiting[:] = [*(each for each in waiting if id(each) not in ids), *group]
                 raise
             waiting[:] = [each for each in waiting if id(each) not in ids]
+
+    def _settle_recorded(self, waiting: list[Ending]) -> None:
+        """Settle those that were recorded, or lost, in the transaction of their run."""
+        if done := [each for each in waiting if each.recorded is not None]:
+            self._settle(done, [each.row for each in done if not each.recorded])
+            waiting[:] = [each for each in waiting if each.recorded is None]
 
     def _group(self, waiting: list[Ending], with_receivers: bool) -> list[Ending]:
         """The endings to record next: one that needs its own transaction, or others together."""
@@ -182,9 +190,10 @@ class Recorder:
 def report_lost(row: Task) -> None:
     """Log that a row's claim was lost, so that its ending was not recorded."""
     logger.warning(
-        "The ending of %s is not recorded: its claim %s was lost meanwhile.",
+        "The ending of %s is not recorded: its claim %s was lost meanwhile.%s",
         named(row),
         row.locked_by,
+        " What it wrote was rolled back." if policies.of(row.task_name).atomic else "",
     )
 
 

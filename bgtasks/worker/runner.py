@@ -6,6 +6,7 @@ import asyncio
 import random
 import threading
 from contextlib import suppress
+from functools import partial
 
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, InterfaceError, close_old_connections, connections
@@ -22,7 +23,7 @@ from bgtasks.running.isolation import Surroundings
 from bgtasks.running.run import Runs
 from bgtasks.worker.recorder import report_lost
 from bgtasks.worker.recording import Recording
-from bgtasks.worker.shared_state import Marks
+from bgtasks.worker.shared_state import Marks, begin_anew
 from bgtasks.worker.wakeup import WakeUp
 from bgtasks.worker.workload import Workload
 
@@ -112,7 +113,10 @@ class Runner:
 
     def _run(self, claimed: ClaimedRow, around: Surroundings) -> Ending:
         run = self._runs.of(claimed)
-        mark = self._marks.begin(claimed.pk, run.limit)
+        limit = run.ended_after()
+        mark = self._marks.begin(claimed.pk, None if run.atomic else limit)
+        if run.atomic and limit:
+            run.on_begin = partial(begin_anew, self._marks, mark, limit)
         ending = executor.run(run, around)
         self._marks.ran(mark)
         ending.mark = mark

@@ -181,6 +181,12 @@ def set_limit(marks: Marks, slot: int, limit: float) -> None:
     _LIMIT.pack_into(marks._memory, _HEADER + slot * _SLOT.size + _LIMIT_AT, limit)
 
 
+def begin_anew(marks: Marks, slot: int, limit: float) -> None:
+    """Let the time of a run begin now: it had to wait until now, and may take so many seconds."""
+    _BEGAN.pack_into(marks._memory, _HEADER + slot * _SLOT.size + _BEGAN_AT, elapsed())
+    set_limit(marks, slot, limit)
+
+
 def running(marks: Marks) -> dict[int, float]:
     """The rows whose runs have not ended: their ids, and when they began, by `elapsed`."""
     taken = _taken(marks._slots())

@@ -217,7 +217,7 @@ class Arena:
                 self.replace(member)
 
         def all_ended() -> bool:
-            self.project.hurry()
+            self.project.hurry(attempts=0)  # nothing is enqueued for later here
             return not self.project.rows()
 
         eventually(all_ended, self._what_is_left, timeout=180)

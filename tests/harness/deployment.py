@@ -86,9 +86,17 @@ class Deployment:
     def attempts(self) -> list[dict[str, Any]]:
         return self.rows("bgtasks_attempt")
 
-    def hurry(self) -> None:
-        """Make what backs off ready now, but for rows that a worker is writing at this moment."""
-        found = "SELECT id FROM background_task WHERE locked_by IS NULL AND attempts > 0"
+    def hurry(self, attempts: int = 1) -> None:
+        """Make what backs off ready now, but for rows that a worker is writing at this moment.
+
+        Args:
+            attempts: rows with fewer are left alone. With 0 also those are hurried that are for
+                later, or that snooze.
+        """
+        found = (
+            "SELECT id FROM background_task WHERE locked_by IS NULL "
+            f"AND attempts >= {attempts} AND run_at > '2000-01-01 00:00:00'"
+        )
         if self.database.on_postgresql:  # to wait for several rows could be a deadlock
             found += " FOR UPDATE SKIP LOCKED"
         self.database.query(

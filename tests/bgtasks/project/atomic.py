@@ -14,6 +14,8 @@ from background_task import signals
 from background_task.models import Task
 from django.contrib.auth.models import User
 from django.db import DatabaseError, connection, transaction
+from django.db.models.signals import post_delete
+from django.utils import timezone
 
 from bgtasks import background, current_task
 
@@ -44,6 +46,8 @@ def change(key: object, fault: str = "") -> str:
         os.kill(os.getpid(), signal.SIGKILL)
     if is_first and fault in AS_IT_IS_RECORDED:
         signals.task_successful.connect(AS_IT_IS_RECORDED[fault], weak=False)
+    if is_first and fault == "a late receiver swallows an error":
+        post_delete.connect(swallow_an_error, sender=Task, weak=False)
     effects(key)
     if is_first and fault in AFTERWARDS:
         AFTERWARDS[fault]()
@@ -62,6 +66,13 @@ def write_and_die(**kwargs: object) -> None:
 def write_and_raise(**kwargs: object) -> None:
     User.objects.create(username="a receiver")
     raise_error()
+
+
+def swallow_an_error(**kwargs: object) -> None:
+    """Django notes at the connection that its transaction cannot go on."""
+    User.objects.create(username="a receiver")
+    with suppress(DatabaseError):
+        User.objects.create(username="a receiver")
 
 
 def raise_error(**kwargs: object) -> None:
@@ -106,6 +117,7 @@ AS_IT_IS_RECORDED = {
     "dies as it is recorded": die,
     "a receiver writes and dies": write_and_die,
     "a receiver writes and raises": write_and_raise,
+    "a receiver swallows an error": swallow_an_error,
 }
 AFTERWARDS = {
     "dies after": die,
@@ -148,7 +160,28 @@ def change_for_too_long(key: object) -> None:
 async def await_for_too_long(key: object) -> None:
     await User.objects.acreate(username=f"{key} 1")
     note("begin", key)
-    await asyncio.sleep(3600)
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.sleep(0.3)
+        note("cleaned up", key)
+
+
+@background(atomic=True, timeout=1.5, max_attempts=1)
+def change_in_time(key: object) -> None:
+    effects(key)
+    note("deadline", (current_task().deadline - timezone.now()).total_seconds())
+    time.sleep(0.5)
+
+
+def leak(**kwargs: object) -> None:
+    transaction.atomic().__enter__()
+    User.objects.create(username="a receiver")
+
+
+@background
+def have_receivers_leak() -> None:
+    signals.task_started.connect(leak, weak=False)
 
 
 @background(atomic=True)

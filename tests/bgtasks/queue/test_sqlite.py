@@ -26,6 +26,40 @@ def test_a_locked_database_is_waited_for(project: Deployment, mode: str) -> None
     assert len(project.completed()) == 50
 
 
+@pytest.mark.parametrize("mode", ["DEFERRED", "IMMEDIATE"])
+def test_an_atomic_task_waits_for_a_locked_database_and_counts_no_attempt(
+    project: Deployment, mode: str
+) -> None:
+    project.run("tasks.change('key')")
+    # Locked as soon as the task is claimed, when nothing else writes.
+    options = json.dumps({"timeout": 0.1, "transaction_mode": mode})
+    worker = project.worker(
+        DATABASE_OPTIONS=options, MORE_APPS="tests.bgtasks.project.locking.Locking"
+    )
+    worker.wait_for("could not begin its transaction: database is locked. It is tried again in 1 s")
+    (project.folder / "unlock").touch()
+    eventually(lambda: project.ledger("trace"), "it has run")
+    worker.stop()
+    assert [row["attempts"] for row in project.completed()] == [1, 1]
+    assert project.attempts() == []
+
+
+def test_an_error_that_is_no_lock_fails_an_atomic_task(project: Deployment) -> None:
+    """A database that cannot be written is no reason to try for ever."""
+    project.run("tasks.change('key')")
+    said = project.run(
+        "from django.db import connection\n"
+        "from bgtasks.queue import claims, database as db\n"
+        "from bgtasks.running import executor\n"
+        "from bgtasks.running.run import Runs, claimed_here\n"
+        "[row] = claims.claim('bg~x.1-1', [tasks.Task.objects.get().task_name], 1)\n"
+        "connection.cursor().execute('PRAGMA query_only = 1')\n"
+        "ending = executor.run(Runs().of(claimed_here(row)))\n"
+        "print(ending.state, ending.snoozed, 'readonly' in ending.error)"
+    )
+    assert said == "failed False True\n"
+
+
 def test_endings_wait_for_a_locked_database(project: Deployment) -> None:
     go = project.folder / "go"
     project.run(f"tasks.until('a', {str(go)!r})")

@@ -67,8 +67,18 @@ def test_p3_what_an_attempt_wrote_that_was_not_committed_is_gone(
     assert project.rows("bgtasks_outcome", f"task_id = {child['task_id']}")
 
 
-def test_a_receiver_that_raises_undoes_what_it_has_written_itself(project: Deployment) -> None:
-    run(project, "a receiver writes and raises")
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("a receiver writes and raises", "ValueError: as it should"),
+        ("a receiver swallows an error", "It caught an error of the database"),
+        ("a late receiver swallows an error", "It caught an error of the database"),
+    ],
+)
+def test_what_a_receiver_does_wrong_undoes_what_it_has_written_itself(
+    project: Deployment, fault: str, told: str
+) -> None:
+    assert told in run(project, fault)
     assert users(project) == ONCE
     assert traces(project) == [["key", "1"]]
     assert project.attempts() == []
@@ -155,6 +165,36 @@ def test_what_is_ended_by_its_time_limit_leaves_nothing(project: Deployment, tas
     assert users(project) == traces(project) == []
     [attempt] = project.attempts()
     assert attempt["state"] == "timed_out"
+
+
+def test_a_coroutine_that_is_late_is_cancelled_and_may_clean_up(project: Deployment) -> None:
+    project.run("tasks.await_for_too_long('key')")
+    output = project.drain()
+    assert project.ledger("cleaned", "up")
+    assert "was cancelled" in output
+    assert "ended with its process" not in output
+
+
+@pytest.mark.on_sqlite
+def test_to_wait_for_the_lock_takes_nothing_of_the_time_limit(project: Deployment) -> None:
+    project.run("tasks.change_slowly('slow', 2, priority=1)\ntasks.change_in_time('key')")
+    project.drain("--threads", "2")
+    [(_, seconds, _)] = project.ledger("deadline")
+    assert 1 < float(seconds) <= 1.5
+    assert "key 1" in users(project)
+    assert project.attempts() == []
+
+
+@pytest.mark.parametrize("threads", ["1", "3"])
+def test_a_transaction_that_a_receiver_left_open_is_not_that_of_the_task(
+    project: Deployment, threads: str
+) -> None:
+    project.run("tasks.have_receivers_leak(priority=1)")
+    project.run("tasks.change('key')")
+    output = project.drain("--threads", threads)
+    assert "A transaction was left open on default between tasks" in output
+    assert users(project) == ONCE
+    assert project.rows("bgtasks_outcome", "state <> 'succeeded'") == []
 
 
 def test_a_copy_of_the_process_commits_nothing(project: Deployment) -> None:

@@ -53,6 +53,12 @@ def settle(key: str, fault: bool = False) -> str:
     return key
 
 
+@background(atomic=True, max_attempts=1)
+def settle_and_raise_on_commit() -> None:
+    Group.objects.create(name="settled")
+    transaction.on_commit(lambda: 1 // 0)
+
+
 @background(backoff=60)
 def fail(key: str = "no") -> None:
     ran.append(key)

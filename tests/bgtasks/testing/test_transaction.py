@@ -20,6 +20,7 @@ from tests.bgtasks.testing.helpers import (
     on_commit,
     ran,
     settle,
+    settle_and_raise_on_commit,
     write_then_fail,
 )
 
@@ -93,3 +94,13 @@ def test_an_atomic_task_in_eager_mode(either: None, settings: Any, fault: bool) 
     assert result.successful() is not fault
     assert Group.objects.exists() is not fault
     assert ("committed by eager" in ran) is not fault
+
+
+def test_what_is_called_on_commit_changes_nothing_in_the_outcome_of_an_atomic_task(
+    either: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    result = settle_and_raise_on_commit.delay()
+    run_pending()
+    assert result.successful()
+    assert Group.objects.get().name == "settled"
+    assert "ZeroDivisionError" in caplog.text
