@@ -10,11 +10,13 @@ import asyncio
 import os
 import struct
 import time
+import uuid
 from functools import cache
 from typing import Any
 
 import django
 from django.conf import settings
+from django.contrib.contenttypes.models import ContentType
 from PIL import Image
 
 from bgtasks import background
@@ -40,6 +42,21 @@ def record(number: float) -> None:
 def tick(number: int = 0) -> None:
     """As good as nothing."""
     record(number)
+
+
+def insert_row() -> None:
+    ContentType.objects.create(app_label="bench", model=uuid.uuid4().hex)
+    record(0)
+
+
+@background
+def insert() -> None:
+    insert_row()
+
+
+@background(atomic=True)
+def insert_atomically() -> None:
+    insert_row()
 
 
 def returning(result: Any) -> Any:
