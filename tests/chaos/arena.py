@@ -216,13 +216,22 @@ class Arena:
             if not member.process.alive:
                 self.replace(member)
 
-        def all_ended() -> bool:
-            self.project.hurry(attempts=0)  # nothing is enqueued for later here
-            return not self.project.rows()
-
-        eventually(all_ended, self._what_is_left, timeout=180)
+        # A long run may leave a backlog: this waits for as long as it becomes shorter.
+        left = len(self.project.rows())
+        while left:
+            left = self._wait_for_fewer(left)
         for member in self.members:
             assert member.process.stop() == 0, member.process.output
+
+    def _wait_for_fewer(self, left: int) -> int:
+        """Wait until fewer rows are left; returns how many."""
+
+        def fewer() -> bool:
+            self.project.hurry(attempts=0)  # nothing is enqueued for later here
+            return len(self.project.rows()) < left
+
+        eventually(fewer, self._what_is_left, timeout=180)
+        return len(self.project.rows())
 
     def _what_is_left(self) -> str:
         for member in self.members:
