@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import fcntl
 import gc
+import inspect
 import os
 import signal
 import sqlite3
@@ -25,10 +26,12 @@ from django.utils import timezone, translation
 
 if apps.is_installed("bgtasks"):
     from bgtasks import background, current_task
-    from tests.bgtasks.project.atomic import *  # noqa: F403
     from tests.bgtasks.project.forking import *  # noqa: F403
     from tests.bgtasks.project.policied import *  # noqa: F403
     from tests.bgtasks.project.sessions import *  # noqa: F403
+
+    if "atomic" in inspect.signature(background).parameters:  # the previous release has it not
+        from tests.bgtasks.project.atomic import *  # noqa: F403
 else:
     from tests.bgtasks.project.stock import background
 
