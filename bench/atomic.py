@@ -13,9 +13,6 @@ import argparse
 import os
 import statistics
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -36,23 +33,11 @@ def main() -> None:
 def measure(rounds: int, tasks: int) -> None:
     """Drains with both kinds of tasks, in turn, and then calls during a drain of each kind."""
     from bench.measures.latency import percentile
-    from bench.measures.rig import Rig
+    from bench.measures.rig import fresh_rig
     from bench.versions import machine
-    from tests.harness.deployment import deployments
-
-    @contextmanager
-    def rig() -> Iterator[Rig]:
-        with tempfile.TemporaryDirectory(prefix="atomic-") as name:
-            maker = deployments(Path(name))
-            made = Rig(Path(name), next(maker)(Path(name)).database)
-            try:
-                yield made
-            finally:
-                made.close()
-                next(maker, None)
 
     def drain(task: str) -> float:
-        with rig() as here:
+        with fresh_rig() as here:
             here.fill(tasks, task)
             here.worker()
             return here.rate(100, tasks)
@@ -65,7 +50,7 @@ def measure(rounds: int, tasks: int) -> None:
         print(f"round {number + 1}: {plain:.0f}/s, atomic {atomic:.0f}/s, {ratios[-1]:.2f}")
     print(f"atomic over plain: {statistics.median(ratios):.2f} (median of {rounds})")
     for task in ("insert", "insert_atomically"):
-        with rig() as here:
+        with fresh_rig() as here:
             here.fill(20 * tasks, task)
             here.worker()
             here.until_executed(200)

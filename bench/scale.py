@@ -17,10 +17,8 @@ import os
 import random
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -28,9 +26,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "site")]
 os.environ["TEST_DATABASE"] = "postgresql"
 
 from bench.measures.latency import percentile  # noqa: E402
-from bench.measures.rig import Rig  # noqa: E402
+from bench.measures.rig import Rig, fresh_rig  # noqa: E402
 from bench.versions import machine  # noqa: E402
-from tests.harness.deployment import deployments  # noqa: E402
 from tests.harness.process import Process  # noqa: E402
 from tests.harness.waiting import eventually  # noqa: E402
 
@@ -39,19 +36,6 @@ SIZE = ["--processes", "2", "--threads", "4"]
 DRAINED = 20_000
 DAYS = 30
 MAIN = ("bgtasks_outcome", "background_task_completedtask")
-
-
-@contextmanager
-def rig(**settings: object) -> Iterator[Rig]:
-    """A fresh database, gone afterwards with all its workers."""
-    with tempfile.TemporaryDirectory(prefix="scale-") as name:
-        maker = deployments(Path(name))
-        made = Rig(Path(name), next(maker)(Path(name)).database, **settings)
-        try:
-            yield made
-        finally:
-            made.close()
-            next(maker, None)
 
 
 def hosts(rounds: int) -> None:
@@ -66,7 +50,7 @@ def hosts(rounds: int) -> None:
 
 def _by(count: int) -> float:
     """Tasks a second, from the first start to the last end."""
-    with rig() as here:
+    with fresh_rig() as here:
         here.fill(TASKS, "wait", SECONDS)
         for number in range(count):
             folder = here.folder / f"host{number}"
@@ -78,7 +62,7 @@ def _by(count: int) -> float:
 def history(rows: int, rounds: int) -> None:
     """A drain of 20,000 tasks that do nothing, without and with a history, in turn."""
     ratios = []
-    with rig() as empty, rig() as full:
+    with fresh_rig() as empty, fresh_rig() as full:
         _remember(full, rows, days=6)
         for number in range(rounds):
             without, beside = _drain(empty), _drain(full)
@@ -125,7 +109,7 @@ def _drain(here: Rig) -> float:
 def partitioned(rows: int, rounds: int) -> None:
     """A drain, and looking results up, without and with a partition for each of thirty days."""
     ratios = []
-    with rig() as plain, rig(BGTASKS_PARTITION_HISTORY=True) as parted:
+    with fresh_rig() as plain, fresh_rig(BGTASKS_PARTITION_HISTORY=True) as parted:
         _remember(plain, rows, days=6)
         each = rows // DAYS
         for number, place in enumerate(parted.call(f"partitions_of({DAYS})")):
@@ -152,7 +136,7 @@ def partitioned(rows: int, rounds: int) -> None:
 
 def prune(rows: int, in_partitions: bool) -> None:
     """Delete a history, while a worker runs, and see how late tasks start meanwhile."""
-    with rig(BGTASKS_PARTITION_HISTORY=in_partitions) as here:
+    with fresh_rig(BGTASKS_PARTITION_HISTORY=in_partitions) as here:
         into = here.call("partitions_of(30)")[0] if in_partitions else MAIN
         _remember(here, rows, 30, into)
         here.worker()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.harness.databases import Database
-from tests.harness.deployment import Deployment
+from tests.harness.deployment import Deployment, deployments
 from tests.harness.process import ROOT, Process
 from tests.harness.waiting import eventually
 
@@ -121,6 +121,19 @@ class Rig(Deployment):
         self.until_executed(count)
         records = self.records()
         return records[-1][1] - min(began for began, _ in records)
+
+
+@contextmanager
+def fresh_rig(**settings: object) -> Iterator[Rig]:
+    """A rig on a fresh database, gone afterwards with all its workers."""
+    with tempfile.TemporaryDirectory(prefix="rig-") as name:
+        maker = deployments(Path(name))
+        made = Rig(Path(name), next(maker)(Path(name)).database, **settings)
+        try:
+            yield made
+        finally:
+            made.close()
+            next(maker, None)
 
 
 @dataclass(frozen=True)

@@ -216,19 +216,20 @@ class Arena:
             if not member.process.alive:
                 self.replace(member)
 
-        # A long run may leave a backlog: this waits for as long as it becomes shorter.
         left = len(self.project.rows())
-        while left:
-            left = self._wait_for_fewer(left)
+        while left:  # a long run may leave a backlog: it is waited for as long as it grows shorter
+            left = self._wait_until_below(left if self.long else 1)
         for member in self.members:
             assert member.process.stop() == 0, member.process.output
 
-    def _wait_for_fewer(self, left: int) -> int:
-        """Wait until fewer rows are left; returns how many."""
+    def _wait_until_below(self, count: int) -> int:
+        """Wait until fewer rows are left than so many; returns how many."""
+        # Nothing is enqueued for later here. On SQLite, what does not get the lock snoozes.
+        attempts = int(self.project.database.on_postgresql)
 
         def fewer() -> bool:
-            self.project.hurry(attempts=0)  # nothing is enqueued for later here
-            return len(self.project.rows()) < left
+            self.project.hurry(attempts)
+            return len(self.project.rows()) < count
 
         eventually(fewer, self._what_is_left, timeout=180)
         return len(self.project.rows())

@@ -18,7 +18,7 @@ from tests.harness.process import ROOT, Process
 from tests.harness.servers import free_port
 from tests.harness.site import LiveSite
 
-pytestmark = [pytest.mark.any_database, pytest.mark.once]
+pytestmark = pytest.mark.any_database
 
 
 def is_alive(pid: int) -> bool:

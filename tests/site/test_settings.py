@@ -11,7 +11,7 @@ import pytest
 
 from tests.harness.process import ROOT, run_python
 
-pytestmark = [pytest.mark.any_database, pytest.mark.once]
+pytestmark = pytest.mark.any_database
 
 PRODUCTION = {
     "DOTENV": os.devnull,

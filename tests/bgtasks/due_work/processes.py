@@ -62,11 +62,6 @@ def history(
     )
 
 
-def killed(*moments: str) -> list[str]:
-    """What the harness calls the runs in which the whole worker was killed."""
-    return [f"died at {faults.name(faults.WORKER, each)}" for each in moments]
-
-
 def child_killed(*moments: str) -> list[str]:
     """What the harness calls the runs in which the child was killed, and its supervisor lived."""
     return [faults.name(faults.CHILD, each) for each in moments]

@@ -105,6 +105,14 @@ def ask_for_a_rollback() -> None:
     transaction.set_rollback(True)
 
 
+def close_the_connection() -> None:
+    connection.close()
+
+
+def commit_by_hand() -> None:
+    connection.cursor().execute("COMMIT")
+
+
 def delete_own_row() -> None:
     Task.objects.filter(pk=current_task().id).delete()
 
@@ -129,6 +137,8 @@ AFTERWARDS = {
     "catches an error": catch_an_error,
     "asks for a rollback": ask_for_a_rollback,
     "deletes its row": delete_own_row,
+    "closes the connection": close_the_connection,
+    "commits by hand": commit_by_hand,
     "loses its connection": lose_the_connection,
 }
 

@@ -111,6 +111,7 @@ def test_p3_what_was_committed_stays_and_is_not_run_again(project: Deployment, f
         ("leaves a block open", "left a block of transaction.atomic() open"),
         ("asks for a rollback", "or called set_rollback()"),
         ("deletes its row", "changed or deleted its own row"),
+        ("closes the connection", "or closed the connection"),
     ],
 )
 def test_a_transaction_that_cannot_be_committed_is_a_failed_attempt(
@@ -122,6 +123,12 @@ def test_a_transaction_that_cannot_be_committed_is_a_failed_attempt(
     assert traces(project) == [["key", "2"]]
     [attempt] = project.attempts()
     assert told in attempt["error"]
+
+
+@pytest.mark.on_sqlite  # on PostgreSQL nobody sees it, as the docs say
+def test_a_commit_by_hand_is_a_failed_attempt(project: Deployment) -> None:
+    assert "executed COMMIT or ROLLBACK" in run(project, "commits by hand")
+    assert users(project) == [*ONCE, *AGAIN]  # what was committed by hand stays
 
 
 def test_an_error_of_the_database_that_is_caught_spoils_the_transaction_on_postgresql(
